@@ -15,8 +15,8 @@ struct link {
 
 /* Walks the list; the current entry may be removed, no other. */
 #define LIST_EACH(cursor, list)                                                                    \
-    for (struct link *cursor = (list)->next, *after_ = cursor->next; cursor != (list);             \
-         cursor = after_, after_ = cursor->next)
+    for (struct link *cursor = (list)->next, *cursor##_after = cursor->next; cursor != (list);     \
+         cursor = cursor##_after, cursor##_after = cursor->next)
 
 static inline void list_init(struct link *link)
 {

@@ -14,7 +14,7 @@
  * inherit theirs through fork.
  */
 
-enum access_log {
+enum access_log_kind {
     ACCESS_LOG_OFF,
     ACCESS_LOG_COMBINED,
     ACCESS_LOG_JSON,
@@ -67,7 +67,7 @@ struct config {
     unsigned max_fields;
     unsigned max_ranges;
     unsigned max_connections; /* per worker */
-    enum access_log access_log;
+    enum access_log_kind access_log;
     char *access_log_file; /* absolute; NULL: the log */
     char *control_socket;  /* absolute; NULL: in the runtime directory */
 

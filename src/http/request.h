@@ -42,13 +42,13 @@ struct field {
 struct request {
     enum method method;
     struct span method_text;
-    struct span target;   /* as sent, for the log */
-    struct span path;     /* raw: still percent-encoded, begins with '/', or is "*" */
-    struct span query;    /* raw, without '?'; at = NULL where there is none */
-    struct span host;     /* without port; empty in HTTP/1.0 without Host */
-    unsigned minor;       /* of HTTP/1.x: 0 or 1 */
-    bool keep_alive;      /* RFC 9112 §9.3: what the client asked for */
-    bool expect_continue; /* RFC 9110 §10.1.1 */
+    struct span target; /* as sent, for the log */
+    struct span path;   /* raw: still percent-encoded, begins with '/', or is "*"; CONNECT: empty */
+    struct span query;  /* raw, without '?'; at = NULL where there is none */
+    struct span host;   /* without port, IPv6 in brackets; empty in HTTP/1.0 without Host */
+    unsigned minor;     /* of HTTP/1.x: 0 or 1; a later one is served as 1 (RFC 9110 §2.5) */
+    bool keep_alive;    /* RFC 9112 §9.3: what the client asked for */
+    bool expect_continue; /* waits for a 100 before it sends its body (RFC 9110 §10.1.1) */
     bool upgrade;         /* Connection: upgrade with an Upgrade field, or CONNECT */
     enum framing framing;
     uint64_t content_length;
@@ -61,6 +61,18 @@ struct request {
 struct span request_field(const struct request *request, const char *name);
 /* How many fields of that name there are. */
 size_t request_field_count(const struct request *request, const char *name);
+
+/*
+ * Walks the comma-separated elements of all fields of a name as one list (RFC 9110 §5.6.1):
+ * begins as {.name = "connection"} and returns false at the end. Elements are trimmed, and empty
+ * ones are delivered too. Not for lists whose elements may be quoted.
+ */
+struct list_walk {
+    const char *name;
+    size_t index;
+    struct span rest;
+};
+bool request_list_next(const struct request *request, struct list_walk *walk, struct span *ret);
 
 struct head_limits {
     size_t size;   /* bytes of the whole head */
@@ -75,16 +87,16 @@ struct head_parser {
     llhttp_t llhttp;
     struct request *request;
     const struct head_limits *limits;
-    const char *start; /* of the buffer */
-    size_t parsed;     /* bytes llhttp has seen */
-    unsigned refused;  /* the status of a refusal by one of our callbacks */
-    bool value_began;
+    struct field field; /* the one being read */
+    size_t parsed;      /* bytes llhttp has seen */
+    unsigned refused;   /* the status of a refusal, and its reason */
+    const char *why;
 };
 
 enum {
     HEAD_COMPLETE,
     HEAD_MORE,    /* all fine so far */
-    HEAD_REFUSED, /* *ret_status says how to answer: 400, 414, 431, 501 or 505; then close */
+    HEAD_REFUSED, /* *ret_status says how to answer: 400, 414, 417, 431, 501 or 505; then close */
 };
 
 void head_parser_start(

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <ev.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "connection/output.h"
+#include "connection/reading.h"
+#include "connection/server.h"
+#include "net/deadline.h"
+#include "observe/counter.h"
+
+/*
+ * One client's connection (RFC 9112 §9). All that it needs in order to go on is its fds and plain
+ * values; what it holds beyond this struct, it holds only while a request is under way.
+ */
+
+enum connection_state {
+    CONNECTION_IDLE,   /* between requests: holds no buffer */
+    CONNECTION_HEAD,   /* part of a head was received */
+    CONNECTION_BODY,   /* the head is complete, the body is being received (and dropped) */
+    CONNECTION_REPLY,  /* an answer is being sent, and the socket was full */
+    CONNECTION_LINGER, /* the last answer is out; RFC 9112 §9.6: read on until the client closes */
+    CONNECTION_CLOSED, /* about to be freed */
+};
+
+struct connection {
+    struct link link; /* server->connections */
+    struct server *server;
+    ev_io io;
+    struct deadline deadline;
+    struct sockaddr_in6 peer; /* or sockaddr_in, or only the family: AF_UNIX */
+    enum connection_state state;
+    enum connection_state settled; /* the state that the deadline was armed for */
+    uint16_t listener;
+    uint16_t status;         /* of the answer under way */
+    bool close;              /* no further request after this answer */
+    bool linger;             /* the client may still be sending when we close */
+    enum counter reason;     /* how it ends, once that is known */
+    uint64_t requests;       /* heads received on it */
+    uint64_t head_sent;      /* bytes of the answer that are head, for the access log */
+    uint64_t sent;           /* bytes of the answer that went out */
+    struct reading *reading; /* NULL while IDLE or LINGER */
+    struct output *output;   /* NULL unless REPLY */
+};
+
+/* Takes @fd. NULL when memory ran out: then @fd is closed. */
+struct connection *connection_new(
+    struct server *server, int fd, const struct address *peer, unsigned listener);
+/* Ends it now, counts @reason, frees everything, and tells the server's owner. */
+void connection_end(struct connection *connection, enum counter reason);
+/* What its server's retirement means for it now. It may be gone afterwards. */
+void connection_retire(struct connection *connection);
+/* The deadline of a drain has come: a request without an answer gets a 503, then the end. */
+void connection_cut(struct connection *connection);
+
+/* The deadlines' callbacks, for server_init(). */
+void connection_idle_expired(struct deadline *deadline);
+void connection_header_expired(struct deadline *deadline);
+void connection_body_expired(struct deadline *deadline);
+void connection_send_expired(struct deadline *deadline);
+void connection_linger_expired(struct deadline *deadline);

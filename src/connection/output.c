@@ -1,0 +1,139 @@
+#include "connection/output.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "base/fd.h"
+
+#define SPANS_PER_SEND 16
+/* What one connection may send before the others get their turn, as nginx's sendfile_max_chunk. */
+#define BYTES_PER_TURN (UINT64_C(2) << 20)
+
+static void advance(struct output *output, uint64_t sent)
+{
+    while (sent > 0) {
+        struct part *part = output->parts;
+        uint64_t step = sent < part->length ? sent : part->length;
+        part->offset += step;
+        part->length -= step;
+        sent -= step;
+        if (part->length == 0) {
+            output->parts++;
+            output->count--;
+        }
+    }
+}
+
+static void skip_empty(struct output *output)
+{
+    while (output->count > 0 && output->parts[0].length == 0) {
+        output->parts++;
+        output->count--;
+    }
+}
+
+static ssize_t send_bytes(const struct output *output, int fd)
+{
+    struct iovec spans[SPANS_PER_SEND];
+    struct msghdr message = {.msg_iov = spans};
+    size_t i;
+
+    for (i = 0; i < output->count && i < SPANS_PER_SEND; i++) {
+        const struct part *part = &output->parts[i];
+        if (part->kind != PART_BYTES)
+            break;
+        spans[i].iov_base = (char *)output->bytes + part->offset;
+        spans[i].iov_len = part->length;
+    }
+    message.msg_iovlen = i;
+    /* MSG_MORE: the head shares its first segment with what follows. */
+    return sendmsg(fd, &message, MSG_NOSIGNAL | (i < output->count ? MSG_MORE : 0));
+}
+
+static ssize_t send_file(const struct output *output, int fd)
+{
+    const struct part *part = output->parts;
+    off_t offset = (off_t)part->offset;
+    uint64_t length = part->length < BYTES_PER_TURN ? part->length : BYTES_PER_TURN;
+
+    return sendfile(fd, output->file, &offset, (size_t)length);
+}
+
+int output_send(struct output *output, int fd, uint64_t *sent)
+{
+    uint64_t turn = 0;
+
+    for (;;) {
+        skip_empty(output);
+        if (output->count == 0)
+            return OUTPUT_DONE;
+        if (turn >= BYTES_PER_TURN)
+            return OUTPUT_YIELD;
+        bool bytes = output->parts[0].kind == PART_BYTES;
+        ssize_t n = bytes ? send_bytes(output, fd) : send_file(output, fd);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN ? OUTPUT_BLOCKED : -errno;
+        if (n == 0) /* sendfile(2) at the end of the file; sendmsg of some bytes is never 0 */
+            return OUTPUT_SHRANK;
+        advance(output, (uint64_t)n);
+        *sent += (uint64_t)n;
+        turn += (uint64_t)n;
+    }
+}
+
+static size_t bytes_left(const struct output *output)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < output->count; i++)
+        if (output->parts[i].kind == PART_BYTES)
+            total += output->parts[i].length;
+    return total;
+}
+
+struct output *output_keep(struct output *view)
+{
+    size_t parts_size = view->count * sizeof(struct part);
+    struct output *kept = malloc(sizeof *kept + parts_size + bytes_left(view));
+
+    if (!kept)
+        return NULL;
+    kept->parts = (struct part *)(kept + 1);
+    kept->count = view->count;
+    kept->file = TAKE_FD(view->file);
+    char *bytes = (char *)kept->parts + parts_size;
+    kept->bytes = bytes;
+    size_t used = 0;
+    for (size_t i = 0; i < view->count; i++) {
+        kept->parts[i] = view->parts[i];
+        if (view->parts[i].kind == PART_BYTES) {
+            memcpy(bytes + used, view->bytes + view->parts[i].offset, view->parts[i].length);
+            kept->parts[i].offset = used;
+            used += view->parts[i].length;
+        }
+    }
+    return kept;
+}
+
+void output_free(struct output *output)
+{
+    if (!output)
+        return;
+    fd_close(output->file);
+    free(output);
+}
+
+uint64_t output_left(const struct output *output)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < output->count; i++)
+        total += output->parts[i].length;
+    return total;
+}

@@ -1,0 +1,135 @@
+#include "connection/reading.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BODY_PIECE 4096 /* room for a body even behind the largest head */
+#define FREE_MAX 64     /* kept for the next burst; more goes back to the allocator */
+
+void reading_pool_init(struct reading_pool *pool, size_t head_size)
+{
+    *pool = (struct reading_pool){.capacity = head_size + BODY_PIECE};
+}
+
+void reading_pool_destroy(struct reading_pool *pool)
+{
+    while (pool->free) {
+        struct reading *reading = pool->free;
+        pool->free = reading->next_free;
+        free(reading);
+    }
+}
+
+struct reading *reading_take(struct reading_pool *pool, const struct head_limits *limits)
+{
+    struct reading *reading = pool->free;
+
+    if (reading) {
+        pool->free = reading->next_free;
+        pool->free_count--;
+    } else {
+        reading = malloc(sizeof *reading + pool->capacity);
+        if (!reading)
+            return NULL;
+    }
+    reading->capacity = pool->capacity;
+    reading->start = reading->end = reading->body = 0;
+    head_parser_start(&reading->parser, &reading->request, limits);
+    return reading;
+}
+
+void reading_return(struct reading_pool *pool, struct reading *reading)
+{
+    if (pool->free_count >= FREE_MAX) {
+        free(reading);
+        return;
+    }
+    reading->next_free = pool->free;
+    pool->free = reading;
+    pool->free_count++;
+}
+
+/*
+ * Moves the current request to the front. The parser and the spans mean addresses, so what there is
+ * of the head is parsed again; a complete one stays complete.
+ */
+static void compact(struct reading *reading, const struct head_limits *limits)
+{
+    bool complete = reading->request.head_length > 0;
+    unsigned status;
+    const char *why;
+
+    memmove(reading->bytes, reading->bytes + reading->start, reading->end - reading->start);
+    reading->end -= reading->start;
+    reading->body -= complete ? reading->start : 0;
+    reading->start = 0;
+    head_parser_start(&reading->parser, &reading->request, limits);
+    if (complete)
+        (void)reading_parse(reading, &status, &why); /* as it did the first time */
+}
+
+size_t reading_room(struct reading *reading, const struct head_limits *limits)
+{
+    if (reading->end == reading->capacity && reading->start > 0)
+        compact(reading, limits);
+    return reading->capacity - reading->end;
+}
+
+int reading_parse(struct reading *reading, unsigned *ret_status, const char **ret_why)
+{
+    struct span bytes = {reading->bytes + reading->start, reading->end - reading->start};
+
+    return head_parser_feed(&reading->parser, bytes, ret_status, ret_why);
+}
+
+void reading_start_body(struct reading *reading)
+{
+    reading->body = reading->start + reading->request.head_length;
+    reading->body_left = reading->request.content_length;
+    reading->body_read = 0;
+    reading->chunked = (struct chunked){0};
+}
+
+static int skip_length(struct reading *reading)
+{
+    size_t have = reading->end - reading->body;
+    size_t step = have < reading->body_left ? have : (size_t)reading->body_left;
+
+    reading->body += step;
+    reading->body_left -= step;
+    reading->body_read += step;
+    return reading->body_left == 0 ? BODY_COMPLETE : BODY_MORE;
+}
+
+static int skip_chunked(struct reading *reading)
+{
+    while (reading->chunked.state != CHUNKED_DONE && reading->body < reading->end) {
+        size_t consumed, data_length;
+        const char *data;
+        if (chunked_read(&reading->chunked, reading->bytes + reading->body,
+                reading->end - reading->body, &consumed, &data, &data_length) != CHUNKED_OK)
+            return BODY_MALFORMED;
+        reading->body += consumed;
+        reading->body_read += data_length;
+    }
+    return reading->chunked.state == CHUNKED_DONE ? BODY_COMPLETE : BODY_MORE;
+}
+
+int reading_skip_body(struct reading *reading)
+{
+    int r =
+        reading->request.framing == FRAMING_CHUNKED ? skip_chunked(reading) : skip_length(reading);
+
+    if (r == BODY_MORE) /* all there is was body: its room is free again */
+        reading->end = reading->body = reading->start + reading->request.head_length;
+    return r;
+}
+
+bool reading_next(struct reading *reading, const struct head_limits *limits)
+{
+    reading->start = reading->body;
+    if (reading->start == reading->end)
+        return false;
+    head_parser_start(&reading->parser, &reading->request, limits);
+    return true;
+}

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <ev.h>
+
+#include "base/address.h"
+#include "base/list.h"
+#include "config/config.h"
+#include "connection/answer.h"
+#include "connection/reading.h"
+#include "http/date.h"
+#include "net/deadline.h"
+#include "observe/access_log.h"
+#include "observe/counter.h"
+
+/*
+ * What all connections of one worker share: the loop, the limits, the pool of read buffers, the
+ * lists of deadlines, the one answer, the counters. And what is done to all of them: retiring.
+ */
+
+struct connection;
+
+/* What the worker decides for the connections. */
+struct server_calls {
+    /* Who answers this request, received through listener number @listener. NULL: 404. */
+    struct handler *(*route)(void *owner, unsigned listener, const struct request *request);
+    /* A connection has ended: there is room for another; the last one of a retiring worker went. */
+    void (*ended)(void *owner);
+};
+
+enum retirement {
+    NOT_RETIRING,
+    RETIRING_DRAIN, /* a reload: idle connections may send one more request; answers say close */
+    RETIRING_STOP,  /* a stop: idle connections are closed now; answers say close */
+};
+
+struct server {
+    struct ev_loop *loop;
+    const struct config *config;
+    struct counters *counters;
+    struct access_log *access_log; /* NULL: off */
+    const struct server_calls *calls;
+    void *owner;
+
+    struct link connections;
+    size_t connection_count;
+    enum retirement retirement;
+
+    struct reading_pool readings;
+    struct head_limits head_limits;
+    struct answer answer;
+    char date[DATE_TEXT_MAX];
+    time_t date_second;
+
+    struct deadline_list idle, header, body, send, linger;
+};
+
+/* All pointers stay the caller's and must outlive the server. @counters starts at zero. */
+void server_init(struct server *server, struct ev_loop *loop, const struct config *config,
+    struct counters *counters, struct access_log *access_log, const struct server_calls *calls,
+    void *owner);
+/* Cuts every connection that is left. */
+void server_destroy(struct server *server);
+
+/* A new connection: takes @fd. Without memory it is closed and counted. */
+void server_accept(struct server *server, int fd, const struct address *peer, unsigned listener);
+
+/* Begins to retire, or changes from draining to stopping. server_calls.ended tells of each end. */
+void server_retire(struct server *server, enum retirement retirement);
+/* Ends every connection now; a request without an answer gets a 503. */
+void server_cut(struct server *server);
+
+/* The Date field's value (RFC 9110 §6.6.1), made once a second. */
+const char *server_date(struct server *server);

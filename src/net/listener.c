@@ -1,0 +1,88 @@
+#include "net/listener.h"
+
+#include <errno.h>
+
+/* Enough to empty a burst, few enough that established connections are not kept waiting. */
+#define ACCEPTS_PER_EVENT 64
+#define RETRY_SECONDS 1.0
+
+enum accept_result { ACCEPT_TOOK, ACCEPT_EMPTY, ACCEPT_STOP };
+
+static enum accept_result accept_one(struct listener *listener)
+{
+    struct address peer = {.length = sizeof(struct sockaddr_un)};
+    int fd = accept4(listener->io.fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd >= 0)
+        return listener->calls->accepted(listener, fd, &peer) ? ACCEPT_TOOK : ACCEPT_STOP;
+    switch (errno) {
+    case EAGAIN:
+        return ACCEPT_EMPTY;
+    case EINTR: /* accept(2): these concern the one connection that would have come: go on */
+    case ECONNABORTED:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+        return ACCEPT_TOOK;
+    }
+    ev_io_stop(listener->loop, &listener->io);
+    ev_timer_set(&listener->retry, RETRY_SECONDS, 0);
+    ev_timer_start(listener->loop, &listener->retry);
+    listener->calls->exhausted(listener, errno);
+    return ACCEPT_STOP;
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *io, int events)
+{
+    struct listener *listener = io->data;
+
+    (void)loop;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++)
+        if (accept_one(listener) != ACCEPT_TOOK)
+            return;
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *retry, int events)
+{
+    struct listener *listener = retry->data;
+
+    (void)events;
+    ev_io_start(loop, &listener->io);
+}
+
+void listener_init(struct listener *listener, struct ev_loop *loop, int fd,
+    const struct listener_calls *calls, void *owner)
+{
+    listener->loop = loop;
+    listener->calls = calls;
+    listener->owner = owner;
+    ev_io_init(&listener->io, on_readable, fd, EV_READ);
+    listener->io.data = listener;
+    ev_timer_init(&listener->retry, on_retry, 0, 0);
+    listener->retry.data = listener;
+}
+
+void listener_pause(struct listener *listener)
+{
+    ev_io_stop(listener->loop, &listener->io);
+    ev_timer_stop(listener->loop, &listener->retry);
+}
+
+void listener_resume(struct listener *listener)
+{
+    ev_timer_stop(listener->loop, &listener->retry);
+    ev_io_start(listener->loop, &listener->io);
+}
+
+void listener_accept_queued(struct listener *listener)
+{
+    while (accept_one(listener) == ACCEPT_TOOK)
+        ;
+}

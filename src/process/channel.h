@@ -1,0 +1,44 @@
+#pragma once
+
+#include <stdint.h>
+
+/*
+ * What the supervisor and a worker say to each other, over one SOCK_SEQPACKET pair for each worker.
+ * The two may be of different builds: the struct and the numbers are a contract, to which can only
+ * be added; an unknown kind is ignored, a message of another size is an error.
+ */
+enum message_kind {
+    /* to the worker */
+    MESSAGE_RETIRE = 1, /* value: microseconds it may take; flags: enum message_flags */
+    MESSAGE_PING = 2,   /* value: to be sent back */
+    MESSAGE_REOPEN = 3, /* the access log */
+
+    /* from the worker */
+    MESSAGE_READY = 64,  /* it accepts from now on */
+    MESSAGE_PONG = 65,   /* value: of the ping */
+    MESSAGE_FAILED = 66, /* it cannot start; text: why */
+};
+
+enum message_flags {
+    MESSAGE_STOP = 1, /* there is no next generation: idle connections are closed */
+};
+
+struct message {
+    uint32_t kind;
+    uint32_t flags;
+    uint64_t value;
+    char text[496]; /* NUL-terminated */
+};
+
+/* A nonblocking, close-on-exec pair: [0] for the supervisor, [1] for the worker. 0 or -errno. */
+int channel_open(int ret[static 2]);
+/* Returns 0, or -errno (-EAGAIN: the peer does not read; -EPIPE: it is gone). */
+int channel_send(int fd, const struct message *message);
+
+enum {
+    CHANNEL_MESSAGE,
+    CHANNEL_EMPTY,
+    CHANNEL_CLOSED, /* the other side is gone */
+};
+/* Returns one of the above, or -errno (-EBADMSG: not a message). */
+int channel_receive(int fd, struct message *ret);

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "config/config.h"
+#include "observe/board.h"
+#include "process/activation.h"
+#include "process/child.h"
+
+/*
+ * A generation: the workers of one load of binary and configuration. It keeps as many as its
+ * configuration wants, replaces those that die, and tells its owner what became of it.
+ */
+
+enum generation_state {
+    GENERATION_STARTING, /* not all of its workers were READY yet */
+    GENERATION_CURRENT,
+    GENERATION_RETIRING,
+    GENERATION_GONE, /* its last worker was reaped */
+};
+
+struct generation;
+
+struct generation_calls {
+    /* In a worker just forked: let go of what is the supervisor's alone. */
+    void (*forked)(void *owner);
+    /* STARTING: all workers are READY. The callee makes it current. */
+    void (*ready)(struct generation *generation);
+    /* STARTING: a worker failed, hung or died; @why is for an administrator. The callee stops it.
+     */
+    void (*failed)(struct generation *generation, const char *why);
+    /* CURRENT: workers died CrashLimit= times in a row. */
+    void (*gave_up)(struct generation *generation);
+    /* The last worker was reaped after generation_retire() or generation_kill(). */
+    void (*gone)(struct generation *generation);
+};
+
+struct generation {
+    struct link link;
+    struct ev_loop *loop;
+    unsigned number;
+    enum generation_state state;
+    struct config *config;               /* owned; NULL: this build cannot read it any more */
+    const struct activation *activation; /* the supervisor's */
+    struct board *board;                 /* the supervisor's */
+    const struct generation_calls *calls;
+    void *owner;
+    struct link children;
+    unsigned wanted, alive, ready;
+    unsigned crashes; /* in a row: none of the workers lived for long between them */
+    ev_timer respawn;
+    uint64_t deadline_usec; /* CLOCK_MONOTONIC, of its retirement; USEC_INFINITY: none */
+};
+
+/* Takes @config. No worker yet. NULL when memory ran out. */
+struct generation *generation_new(struct ev_loop *loop, unsigned number, struct config *config,
+    const struct activation *activation, struct board *board, const struct generation_calls *calls,
+    void *owner);
+/* Its workers must be reaped or released. */
+void generation_free(struct generation *generation);
+
+/* Forks its workers. What fails shows as generation_calls.failed, later. */
+void generation_start(struct generation *generation);
+/* Takes over a worker of the former image of this process. Returns 0 or -ENOMEM. */
+int generation_adopt(
+    struct generation *generation, const struct child_identity *identity, bool retiring);
+/* All workers are READY: from now on those that die are replaced. */
+void generation_make_current(struct generation *generation);
+/* Tells its workers to retire within @usec; @flags as child_retire(). May be said again. */
+void generation_retire(struct generation *generation, uint64_t usec, unsigned flags);
+/* Ends its workers at once. */
+void generation_kill(struct generation *generation);
+void generation_reopen_logs(struct generation *generation);
+/* Whether a worker is hung and even SIGKILL has not ended it yet. */
+bool generation_is_stuck(const struct generation *generation);
+/* How long its workers may take to retire: DrainTimeout= of its configuration, microseconds. */
+uint64_t generation_drain_usec(const struct generation *generation);

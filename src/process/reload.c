@@ -1,0 +1,194 @@
+#include "process/reload.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "process/notify.h"
+#include "process/state.h"
+#include "process/succession.h"
+
+static void begin(struct supervisor *supervisor);
+
+/* Back to serving, whatever came of the reload; and on with the next, if one was asked for. */
+void reload_end(struct supervisor *supervisor, const char *remark)
+{
+    config_sources_clear(&supervisor->candidate);
+    supervisor_set_phase(supervisor, PHASE_SERVING);
+    supervisor_tell_ready(supervisor, remark);
+    if (list_empty(&supervisor->queue) && !supervisor->again)
+        return;
+    LIST_EACH(link, &supervisor->queue)
+    supervisor_move_asker(&supervisor->askers, CONTAINER_OF(link, struct control_connection, link));
+    supervisor->again = false;
+    begin(supervisor);
+}
+
+static void refuse(struct supervisor *supervisor, const char *why)
+{
+    char text[1200];
+
+    supervisor->board.head->reloads_refused++;
+    (void)snprintf(text, sizeof text, "Reload refused, generation %u goes on: %s",
+        supervisor->board.head->generation, why);
+    log_error("%s", text);
+    supervisor_answer_all(&supervisor->askers, 0, text);
+    reload_end(supervisor, "the last reload was refused, see the log");
+}
+
+/* Only for a stop: nobody is told that we are ready again. */
+void reload_abandon(struct supervisor *supervisor, const char *why)
+{
+    preflight_cancel(&supervisor->preflight);
+    if (supervisor->trying)
+        supervisor_kill_generation(supervisor, supervisor->trying);
+    config_sources_clear(&supervisor->candidate);
+    supervisor_answer_all(&supervisor->askers, 0, why);
+}
+
+static void on_preflight_done(void *owner, const char *refusal)
+{
+    struct supervisor *supervisor = owner;
+
+    if (refusal) {
+        refuse(supervisor, refusal);
+        return;
+    }
+    supervisor_break(supervisor, VERDICT_SUCCEED);
+}
+
+static int run_preflight(struct supervisor *supervisor, struct reason *reason)
+{
+    CLEANUP_STATE struct state state;
+    const struct config *config = supervisor->serving ? supervisor->serving->config : NULL;
+    double timeout = config ? usec_to_seconds(config->start_timeout_usec) : 30;
+    char nonce[33];
+    int fd;
+
+    preflight_nonce(nonce);
+    state_init(&state);
+    int r = succession_describe(supervisor, nonce, &state);
+    if (r == 0)
+        r = state_save(&state, &fd);
+    if (r < 0)
+        return reason_set(reason, r, "the state cannot be saved: %s", strerror(-r));
+    r = preflight_start(&supervisor->preflight, supervisor->loop, supervisor->binary, fd, nonce,
+        timeout, on_preflight_done, supervisor, reason);
+    fd_close(fd);
+    return r;
+}
+
+static void begin(struct supervisor *supervisor)
+{
+    struct reason reason = {""};
+
+    supervisor_set_phase(supervisor, PHASE_PREFLIGHT);
+    supervisor->asked_usec = clock_monotonic_usec();
+    notify_reloading();
+    int r = supervisor->options->read_sources(
+        supervisor->options->context, &supervisor->candidate, &reason);
+    if (r == 0)
+        r = run_preflight(supervisor, &reason);
+    if (r < 0)
+        refuse(supervisor, reason.text[0] ? reason.text : strerror(-r));
+}
+
+void reload_ask(struct supervisor *supervisor, struct control_connection *asker)
+{
+    switch (supervisor->phase) {
+    case PHASE_SERVING:
+        if (asker)
+            supervisor_move_asker(&supervisor->askers, asker);
+        begin(supervisor);
+        return;
+    case PHASE_STARTING: /* it reads the configuration as it is now, or soon will have */
+    case PHASE_PREFLIGHT:
+    case PHASE_TRYING:
+        if (asker)
+            supervisor_move_asker(&supervisor->queue, asker);
+        else
+            supervisor->again = true;
+        return;
+    case PHASE_LEAVING:
+    case PHASE_STOPPING:
+        if (asker)
+            control_answer(asker, 0, "the server is stopping");
+        return;
+    }
+}
+
+/* ControlSocket= may have changed with the configuration. */
+static void replace_control_socket(struct supervisor *supervisor)
+{
+    char path[PATH_MAX], text[ADDRESS_TEXT_MAX] = "unix:";
+    struct address address;
+    struct reason reason;
+    int fd = supervisor->control.io.fd;
+
+    if (fd < 0 || address_of_socket(fd, &address) < 0 ||
+        !control_path(supervisor->options->control, supervisor->serving->config, path) ||
+        strcmp(address_format(&address, text) + 5, path) == 0)
+        return;
+    if (supervisor_open_control(supervisor, supervisor->serving->config, &fd, &reason) < 0) {
+        log_error("%s; the former one stays", reason.text);
+        return;
+    }
+    if (fd < 0)
+        return;
+    (void)unlink(address.local.sun_path);
+    fd_close(control_release(&supervisor->control));
+    ev_io_set(&supervisor->control.io, fd, EV_READ);
+    ev_io_start(supervisor->loop, &supervisor->control.io);
+}
+
+/* The candidate is what serves from now on; its predecessor retires. */
+void reload_commit(struct supervisor *supervisor, struct generation *generation)
+{
+    struct generation *former = supervisor->serving;
+    char text[256];
+
+    generation_make_current(generation);
+    supervisor->serving = generation;
+    supervisor->trying = NULL;
+    config_sources_clear(&supervisor->current);
+    supervisor->current = supervisor->candidate;
+    supervisor->candidate = (struct config_sources){0};
+    activation_prune(&supervisor->activation, generation->config);
+    replace_control_socket(supervisor);
+    if (former)
+        supervisor_retire_generation(supervisor, former, generation_drain_usec(former), 0);
+    supervisor->board.head->reloads++;
+    (void)snprintf(text, sizeof text,
+        "Reloaded in %" PRIu64 " ms: generation %u serves with %u worker%s",
+        (clock_monotonic_usec() - supervisor->asked_usec) / 1000, generation->number,
+        generation->wanted, generation->wanted == 1 ? "" : "s");
+    log_notice("%s", text);
+    supervisor_answer_all(&supervisor->askers, 1, text);
+    reload_end(supervisor, NULL);
+}
+
+void reload_go_on(struct supervisor *supervisor)
+{
+    struct reason reason = {""};
+    int r = supervisor_try_candidate(supervisor, &reason);
+
+    if (r < 0)
+        refuse(supervisor, reason.text[0] ? reason.text : strerror(-r));
+}
+
+void reload_fail(struct supervisor *supervisor, const char *why)
+{
+    if (supervisor->trying)
+        supervisor_kill_generation(supervisor, supervisor->trying);
+    supervisor->trying = NULL;
+    /* Sockets that only the candidate wanted go with it. */
+    if (supervisor->serving && supervisor->serving->config)
+        activation_prune(&supervisor->activation, supervisor->serving->config);
+    refuse(supervisor, why);
+}

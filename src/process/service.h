@@ -1,0 +1,25 @@
+#pragma once
+
+#include "base/error.h"
+#include "config/config.h"
+#include "connection/answer.h"
+#include "handler/admin.h"
+#include "observe/board.h"
+
+/*
+ * Everything that answers requests under one configuration: the routes and what they need, and the
+ * pages of Admin= listeners. Made by each worker before it says READY, and by `baton check`, so
+ * that what makes a worker fail makes a check fail.
+ */
+struct service;
+
+/*
+ * @board: what the admin pages show; NULL for a check, which answers nothing. Both stay the
+ * caller's and must outlive the service. Returns 0, or -errno with the reason.
+ */
+int service_new(const struct config *config, const struct board *board, struct service **ret,
+    struct reason *reason);
+/* NULL is allowed. */
+void service_free(struct service *service);
+/* Who answers: on an Admin= listener its pages, else the route; NULL where no route matches. */
+struct handler *service_route(struct service *service, bool admin, const struct request *request);

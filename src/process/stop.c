@@ -1,0 +1,99 @@
+#include "process/stop.h"
+
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "process/notify.h"
+#include "process/reload.h"
+
+/* While something that systemd waits for has time left, it is asked again and again for some more.
+ */
+#define EXTEND_USEC (15 * USEC_PER_SEC)
+
+static void finish_stop(struct supervisor *supervisor)
+{
+    struct counters now, *before = &supervisor->before_stop;
+
+    board_sum(&supervisor->board, &now);
+    uint64_t cut = now.values[COUNTER_END_CUT] + now.values[COUNTER_END_CRASHED] -
+                   before->values[COUNTER_END_CUT] - before->values[COUNTER_END_CRASHED];
+    uint64_t idle = now.values[COUNTER_END_STOPPED] - before->values[COUNTER_END_STOPPED];
+    uint64_t all = counters_ended(&now) - counters_ended(before);
+    log_notice("Stopped: %" PRIu64 " requests served on %" PRIu64
+               " connections; at the end %" PRIu64 " connections finished, %" PRIu64
+               " idle closed, %" PRIu64 " cut",
+        now.values[COUNTER_REQUESTS], now.values[COUNTER_ACCEPTED], all - idle - cut, idle, cut);
+    supervisor_break(supervisor, VERDICT_EXIT);
+}
+
+static void end_all(
+    struct supervisor *supervisor, void (*end)(struct supervisor *, struct generation *))
+{
+    LIST_EACH(link, &supervisor->generations)
+    end(supervisor, CONTAINER_OF(link, struct generation, link));
+}
+
+static void stop_generation(struct supervisor *supervisor, struct generation *generation)
+{
+    supervisor_retire_generation(
+        supervisor, generation, generation_drain_usec(generation), MESSAGE_STOP);
+}
+
+static void drain_for_stop(struct supervisor *supervisor)
+{
+    supervisor_set_phase(supervisor, PHASE_STOPPING);
+    notify_stopping("Stopping: finishing the requests received");
+    board_sum(&supervisor->board, &supervisor->before_stop);
+    if (!list_empty(&supervisor->generations))
+        end_all(supervisor, stop_generation);
+    else
+        finish_stop(supervisor);
+}
+
+void stop_readiness_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    drain_for_stop(timer->data);
+}
+
+void stop_begin(struct supervisor *supervisor, const char *why, int exit_status)
+{
+    const struct config *config = supervisor->serving ? supervisor->serving->config : NULL;
+    double delay = config ? usec_to_seconds(config->readiness_delay_usec) : 0;
+
+    log_notice("%s: stopping", why);
+    supervisor->exit_status = exit_status;
+    supervisor->board.head->stopping = 1;
+    if (supervisor->phase == PHASE_PREFLIGHT || supervisor->phase == PHASE_TRYING)
+        reload_abandon(supervisor, "the server is stopping");
+    supervisor_answer_all(&supervisor->queue, 0, "the server is stopping");
+    supervisor->again = false;
+    supervisor_set_phase(supervisor, PHASE_LEAVING);
+    notify_extend(EXTEND_USEC);
+    ev_timer_again(supervisor->loop, &supervisor->extend);
+    if (delay > 0 && exit_status == 0) {
+        supervisor_tell_status(supervisor);
+        ev_timer_set(&supervisor->readiness, delay, 0);
+        ev_timer_start(supervisor->loop, &supervisor->readiness);
+    } else {
+        drain_for_stop(supervisor);
+    }
+}
+
+void stop_at_once(struct supervisor *supervisor)
+{
+    log_warning("A second signal to stop: ending at once");
+    supervisor->exit_status = 1;
+    ev_timer_stop(supervisor->loop, &supervisor->readiness);
+    if (supervisor->phase != PHASE_STOPPING)
+        drain_for_stop(supervisor);
+    end_all(supervisor, supervisor_kill_generation);
+}
+
+void stop_go_on(struct supervisor *supervisor)
+{
+    if (supervisor->phase == PHASE_STOPPING && list_empty(&supervisor->generations))
+        finish_stop(supervisor);
+}

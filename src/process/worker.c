@@ -1,0 +1,336 @@
+#include "process/worker.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "connection/server.h"
+#include "net/listener.h"
+#include "observe/access_log.h"
+#include "process/channel.h"
+#include "process/service.h"
+
+/* How long requests under way may still take when the supervisor has died: a new one waits for us.
+ */
+#define ORPHAN_SECONDS 2.0
+/* Health probes get through when MaxConnections= is reached. */
+#define ADMIN_CONNECTIONS 64
+
+struct door { /* a listening socket and what we know of it */
+    struct listener listener;
+    bool admin, ours, open;
+};
+
+struct worker {
+    const struct worker_setup *setup;
+    struct ev_loop *loop;
+    struct server server;
+    struct service *service;
+    struct access_log access_log;
+    struct door doors[ACTIVATION_SOCKETS_MAX];
+    size_t door_count;
+    bool full;     /* MaxConnections= reached: doors are paused */
+    bool retiring; /* the doors close, or are closed */
+    ev_io channel;
+    ev_timer deadline;
+    ev_prepare flush;
+};
+
+static void count(struct worker *worker, enum counter counter)
+{
+    worker->setup->counters->values[counter]++;
+}
+
+static void pause_doors(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].open && !worker->doors[i].admin)
+            listener_pause(&worker->doors[i].listener);
+}
+
+static void resume_doors(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].open)
+            listener_resume(&worker->doors[i].listener);
+}
+
+static bool on_accepted(struct listener *listener, int fd, const struct address *peer)
+{
+    struct worker *worker = listener->owner;
+    struct door *door = CONTAINER_OF(listener, struct door, listener);
+    size_t limit = worker->setup->config->max_connections;
+
+    if (door->admin && worker->server.connection_count >= limit + ADMIN_CONNECTIONS) {
+        fd_close(fd); /* a probe sees a failure, which is true */
+        return true;
+    }
+    server_accept(&worker->server, fd, peer, (unsigned)(door - worker->doors));
+    if (worker->server.connection_count < limit || door->admin || worker->retiring)
+        return true;
+    worker->full = true;
+    count(worker, COUNTER_ACCEPT_PAUSED_FULL);
+    pause_doors(worker);
+    return false;
+}
+
+static void on_exhausted(struct listener *listener, int error)
+{
+    struct worker *worker = listener->owner;
+
+    count(worker, COUNTER_ACCEPT_PAUSED_FDS);
+    log_warning("Cannot accept: %s; trying again in a second", strerror(error));
+}
+
+static const struct listener_calls listener_calls = {on_accepted, on_exhausted};
+
+static struct handler *on_route(void *owner, unsigned listener, const struct request *request)
+{
+    struct worker *worker = owner;
+
+    return service_route(worker->service, worker->doors[listener].admin, request);
+}
+
+static void on_ended(void *owner)
+{
+    struct worker *worker = owner;
+
+    if (worker->retiring) {
+        if (worker->server.connection_count == 0)
+            ev_break(worker->loop, EVBREAK_ALL);
+        return;
+    }
+    if (worker->full && worker->server.connection_count < worker->setup->config->max_connections) {
+        worker->full = false;
+        resume_doors(worker);
+    }
+}
+
+static const struct server_calls server_calls = {on_route, on_ended};
+
+/*
+ * A socket of systemd's keeps its queue for who comes next. One that we bound may vanish with us,
+ * and with it the connections that the kernel has already accepted for us: they are taken first. A
+ * backlog of 0 keeps further ones from joining the queue meanwhile.
+ */
+static void close_doors(struct worker *worker, bool last)
+{
+    for (size_t i = 0; i < worker->door_count; i++) {
+        struct door *door = &worker->doors[i];
+        if (!door->open)
+            continue;
+        listener_pause(&door->listener);
+        if (door->ours && last)
+            (void)listen(door->listener.io.fd, 0); /* only makes the queue shorter */
+        if (door->ours)
+            listener_accept_queued(&door->listener);
+        listener_pause(&door->listener); /* a full table of fds starts it again */
+        fd_close(door->listener.io.fd);
+        door->open = false;
+    }
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *worker = timer->data;
+    size_t left = worker->server.connection_count;
+
+    (void)events;
+    log_warning("The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
+    server_cut(&worker->server);
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void retire(struct worker *worker, enum retirement retirement, double seconds)
+{
+    worker->retiring = true;
+    close_doors(worker, retirement == RETIRING_STOP);
+    ev_timer_stop(worker->loop, &worker->deadline);
+    ev_timer_set(&worker->deadline, seconds, 0);
+    ev_timer_start(worker->loop, &worker->deadline);
+    server_retire(&worker->server, retirement);
+    if (worker->server.connection_count == 0)
+        ev_break(worker->loop, EVBREAK_ALL);
+}
+
+static void reopen_log(struct worker *worker)
+{
+    struct reason reason;
+
+    if (worker->server.access_log && access_log_reopen(&worker->access_log, &reason) < 0)
+        log_error("%s; going on with the old file", reason.text);
+}
+
+static void on_message(struct worker *worker, const struct message *message)
+{
+    struct message answer = {.kind = MESSAGE_PONG, .value = message->value};
+
+    switch (message->kind) {
+    case MESSAGE_PING:
+        (void)channel_send(worker->setup->channel, &answer); /* unsent, it counts as hung: it is */
+        return;
+    case MESSAGE_RETIRE:
+        retire(worker, message->flags & MESSAGE_STOP ? RETIRING_STOP : RETIRING_DRAIN,
+            usec_to_seconds(message->value));
+        return;
+    case MESSAGE_REOPEN:
+        reopen_log(worker);
+        return;
+    }
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+{
+    struct worker *worker = io->data;
+    struct message message;
+    int r;
+
+    (void)events;
+    while ((r = channel_receive(io->fd, &message)) == CHANNEL_MESSAGE)
+        on_message(worker, &message);
+    if (r == CHANNEL_EMPTY)
+        return;
+    log_warning(
+        "The supervisor is gone: finishing %zu connections", worker->server.connection_count);
+    ev_io_stop(loop, io);
+    retire(worker, RETIRING_STOP, ORPHAN_SECONDS);
+}
+
+static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+    struct worker *worker = prepare->data;
+
+    (void)loop;
+    (void)events;
+    worker->setup->counters->values[COUNTER_LOG_LOST] +=
+        (unsigned)access_log_flush(&worker->access_log);
+}
+
+static bool is_admin(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->listen_count; i++)
+        if (strcmp(config->listens[i].name, name) == 0)
+            return config->listens[i].admin;
+    return false;
+}
+
+static void open_doors(struct worker *worker)
+{
+    const struct activation *activation = worker->setup->activation;
+
+    for (size_t i = 0; i < activation->count; i++) {
+        const struct activation_socket *socket = &activation->sockets[i];
+        struct door *door = &worker->doors[worker->door_count++];
+        door->admin = is_admin(worker->setup->config, socket->name);
+        door->ours = socket->ours;
+        door->open = true;
+        listener_init(&door->listener, worker->loop, socket->fd, &listener_calls, worker);
+    }
+    resume_doors(worker);
+}
+
+static int open_access_log(struct worker *worker, struct reason *reason)
+{
+    const struct config *config = worker->setup->config;
+
+    worker->access_log.fd = -1;
+    if (config->access_log == ACCESS_LOG_OFF)
+        return 0;
+    int r = access_log_open(&worker->access_log,
+        config->access_log == ACCESS_LOG_JSON ? ACCESS_JSON : ACCESS_COMBINED,
+        config->access_log_file, reason);
+    if (r < 0)
+        return r;
+    worker->server.access_log = &worker->access_log;
+    ev_prepare_start(worker->loop, &worker->flush);
+    return 0;
+}
+
+static void init_watchers(struct worker *worker)
+{
+    ev_io_init(&worker->channel, on_channel, worker->setup->channel, EV_READ);
+    ev_timer_init(&worker->deadline, on_deadline, 0, 0);
+    ev_prepare_init(&worker->flush, on_prepare);
+    worker->channel.data = worker->deadline.data = worker->flush.data = worker;
+    ev_io_start(worker->loop, &worker->channel);
+}
+
+static int start(struct worker *worker, struct reason *reason)
+{
+    const struct worker_setup *setup = worker->setup;
+
+    /* EVFLAG_NOENV: LIBEV_FLAGS is not the administrator's way to configure us. */
+    worker->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!worker->loop)
+        return reason_set(reason, -ENOMEM, "no event loop can be made (epoll)");
+    init_watchers(worker);
+    server_init(
+        &worker->server, worker->loop, setup->config, setup->counters, NULL, &server_calls, worker);
+    int r = open_access_log(worker, reason);
+    if (r == 0)
+        r = service_new(setup->config, setup->board, &worker->service, reason);
+    if (r == 0)
+        open_doors(worker);
+    return r;
+}
+
+/* In reverse order of start(); half of it may be missing. */
+static void finish(struct worker *worker)
+{
+    if (!worker->loop)
+        return;
+    if (worker->server.loop)
+        server_destroy(&worker->server);
+    close_doors(worker, false);
+    service_free(worker->service);
+    if (worker->access_log.path || worker->server.access_log)
+        access_log_close(&worker->access_log);
+    ev_loop_destroy(worker->loop);
+    fd_close(worker->setup->channel);
+}
+
+/*
+ * The terminal and systemd signal every process of the group; what a signal means is the
+ * supervisor's to decide, which tells us.
+ */
+static void leave_signals_to_supervisor(void)
+{
+    static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGPIPE};
+    sigset_t none;
+
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        (void)signal(ignored[i], SIG_IGN); /* cannot fail for these */
+    (void)signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int worker_main(const struct worker_setup *setup)
+{
+    static struct worker worker; /* of some 100 KB: not on the stack */
+    struct message message = {.kind = MESSAGE_READY};
+    struct reason reason = {""};
+
+    worker.setup = setup;
+    leave_signals_to_supervisor();
+    (void)prctl(PR_SET_NAME, "baton-worker"); /* for ps; a name too long is the only error */
+    log_identify("worker", setup->generation, setup->number);
+    int r = start(&worker, &reason);
+    if (r < 0) {
+        message.kind = MESSAGE_FAILED;
+        (void)snprintf(message.text, sizeof message.text, "%.*s", (int)sizeof message.text - 1,
+            reason.text[0] ? reason.text : strerror(-r));
+    }
+    (void)channel_send(setup->channel, &message); /* without a supervisor there is nobody to tell */
+    if (r == 0)
+        ev_run(worker.loop, 0);
+    finish(&worker);
+    return r < 0;
+}

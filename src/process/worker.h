@@ -1,0 +1,24 @@
+#pragma once
+
+#include "config/config.h"
+#include "observe/board.h"
+#include "process/activation.h"
+
+/*
+ * The worker's role: one process, one loop, no threads. Accepts, serves, and retires when the
+ * supervisor says so or is gone. Never forks, never execs.
+ */
+struct worker_setup {
+    unsigned generation, number;
+    int channel; /* to the supervisor */
+    struct counters *counters;
+    const struct board *board;
+    const struct config *config;
+    const struct activation *activation;
+};
+
+/*
+ * Runs in the forked child with all signals blocked, until the worker has retired. Returns the exit
+ * status: 0, or 1 when it could not start; the supervisor has been told why.
+ */
+int worker_main(const struct worker_setup *setup);

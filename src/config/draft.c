@@ -293,8 +293,7 @@ static int reset(void *object, const struct config_key *key)
 
 int draft_assign(struct draft *draft, struct place place, const char *name, const char *value)
 {
-    struct reason reason;
-    int r;
+    struct reason reason = {0};
 
     if (draft->current == DRAFT_REFUSED_SECTION)
         return 0;
@@ -308,12 +307,9 @@ int draft_assign(struct draft *draft, struct place place, const char *name, cons
     void *object = section_object(draft, section);
     bool first = !(section->given & bit);
     section->given = *value ? section->given | bit : section->given & ~bit;
-    if (!*value || (first && key->count_offset > 0)) {
-        r = reset(object, key);
-        if (r < 0)
-            return r;
-    }
-    r = *value ? key->set(object, key, value, &reason) : 0;
+    int r = !*value || (first && key->count_offset > 0) ? reset(object, key) : 0;
+    if (r == 0 && *value)
+        r = key->set(object, key, value, &reason);
     if (r == -EINVAL) {
         section->wrong |= bit;
         r = draft_problem(draft, place, "%s=%s: %s", name, value, reason.text);

@@ -361,24 +361,26 @@ int value_add_addresses(
 /* A status has one page: the last one given. */
 static int set_error_page(struct config_route *route, unsigned status, const char *path)
 {
-    struct config_error_page *pages, page = {.status = status, .path = strdup(path)};
+    struct config_error_page *pages = route->error_pages;
+    size_t count = route->error_page_count, i = 0;
+    char *copy = strdup(path);
 
-    if (!page.path)
+    if (!copy)
         return -ENOMEM;
-    for (size_t i = 0; i < route->error_page_count; i++) {
-        if (route->error_pages[i].status == status) {
-            free(route->error_pages[i].path);
-            route->error_pages[i] = page;
-            return 0;
-        }
+    while (i < count && pages[i].status != status)
+        i++;
+    if (i < count) {
+        free(pages[i].path);
+        pages[i].path = copy;
+        return 0;
     }
-    pages = reallocarray(route->error_pages, route->error_page_count + 1, sizeof pages[0]);
+    pages = reallocarray(pages, count + 1, sizeof pages[0]);
     if (!pages) {
-        free(page.path);
+        free(copy);
         return -ENOMEM;
     }
     route->error_pages = pages;
-    pages[route->error_page_count++] = page;
+    pages[route->error_page_count++] = (struct config_error_page){status, copy};
     return 0;
 }
 
@@ -399,8 +401,7 @@ int value_add_error_pages(
     if (!path || path == value || !names_file(path))
         goto invalid;
     while (next_word(&value, &word) && word.at < path) {
-        if (word.at + word.length > path || span_to_u64(word, &status) < 0 || status < 400 ||
-            status > 599)
+        if (span_to_u64(word, &status) < 0 || status < 400 || status > 599)
             goto invalid;
         int r = set_error_page(route, (unsigned)status, path);
         if (r < 0)

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "connection/reply.h"
@@ -236,7 +237,7 @@ static bool answer_request(struct connection *connection)
         handler->answer(handler, request, &server->answer);
     else
         answer_text(&server->answer, 404);
-    if (!connection->close && server->retirement != NOT_RETIRING)
+    if (!connection->close && (connection->drain || server_says_close(server)))
         close_after(connection, COUNTER_END_ANNOUNCED, true);
     return send_answer(connection);
 }
@@ -451,6 +452,28 @@ void connection_retire(struct connection *connection)
     /* What the kernel has received of it counts as received: it is read before it is closed. */
     if (connection->state == CONNECTION_IDLE && connection->server->retirement == RETIRING_STOP)
         on_readable(connection);
+}
+
+void connection_resume(
+    struct connection *connection, enum connection_state state, int64_t deadline_usec)
+{
+    struct server *server = connection->server;
+
+    set_state(connection, state);
+    settle(connection);
+    if (deadline_usec >= 0)
+        deadline_arm_for(deadline_for(connection), &connection->deadline,
+            (double)deadline_usec / (double)USEC_PER_SEC);
+    if (connection->drain && state == CONNECTION_IDLE) {
+        double left = deadline_left(&connection->deadline, server->loop);
+        double drain = (double)server->config->drain_timeout_usec / (double)USEC_PER_SEC;
+        if (left < 0 || drain < left)
+            deadline_arm_for(&server->idle, &connection->deadline, drain);
+    }
+    if (state == CONNECTION_HEAD)
+        read_requests(connection);
+    else if (state == CONNECTION_IDLE)
+        connection_retire(connection); /* if the server stops already */
 }
 
 void connection_cut(struct connection *connection)

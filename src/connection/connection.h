@@ -38,6 +38,8 @@ struct connection {
     uint16_t status;         /* of the answer under way */
     bool close;              /* no further request after this answer */
     bool linger;             /* the client may still be sending when we close */
+    bool drain;              /* the next answer says close: nobody listens where it came from */
+    bool unfit;              /* counted as one that could not be moved when it was tried */
     enum counter reason;     /* how it ends, once that is known */
     uint64_t requests;       /* heads received on it */
     uint64_t head_sent;      /* bytes of the answer that are head, for the access log */
@@ -49,6 +51,12 @@ struct connection {
 /* Takes @fd. NULL when memory ran out: then @fd is closed. */
 struct connection *connection_new(
     struct server *server, int fd, const struct address *peer, unsigned listener);
+/*
+ * Sets a new connection, filled with what it was, to going on with it; @deadline_usec is what is
+ * left of its time (-1: all of it). It may be gone afterwards.
+ */
+void connection_resume(
+    struct connection *connection, enum connection_state state, int64_t deadline_usec);
 /* Ends it now, counts @reason, frees everything, and tells the server's owner. */
 void connection_end(struct connection *connection, enum counter reason);
 /* What its server's retirement means for it now. It may be gone afterwards. */

@@ -100,10 +100,12 @@ static size_t bytes_left(const struct output *output)
 struct output *output_keep(struct output *view)
 {
     size_t parts_size = view->count * sizeof(struct part);
-    struct output *kept = malloc(sizeof *kept + parts_size + bytes_left(view));
+    size_t size = bytes_left(view);
+    struct output *kept = malloc(sizeof *kept + parts_size + size);
 
     if (!kept)
         return NULL;
+    kept->size = size;
     kept->parts = (struct part *)(kept + 1);
     kept->count = view->count;
     kept->file = TAKE_FD(view->file);
@@ -129,11 +131,7 @@ void output_free(struct output *output)
     free(output);
 }
 
-uint64_t output_left(const struct output *output)
+struct span output_memory(const struct output *output)
 {
-    uint64_t total = 0;
-
-    for (size_t i = 0; i < output->count; i++)
-        total += output->parts[i].length;
-    return total;
+    return (struct span){output->bytes, output->size};
 }

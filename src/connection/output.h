@@ -11,6 +11,7 @@ struct output {
     struct part *parts; /* parts[0] is what goes out next */
     size_t count;
     const char *bytes; /* the memory that PART_BYTES parts lie in */
+    size_t size;       /* of that memory; of a kept output alone */
     int file;          /* -1: none */
 };
 
@@ -35,5 +36,5 @@ struct output *output_keep(struct output *view);
 /* Closes the file and frees. NULL is allowed. Only for what output_keep() returned. */
 void output_free(struct output *output);
 
-/* All bytes left, of memory and of the file. */
-uint64_t output_left(const struct output *output);
+/* The memory of a kept output that its parts lie in. */
+struct span output_memory(const struct output *output);

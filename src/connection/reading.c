@@ -20,27 +20,59 @@ void reading_pool_destroy(struct reading_pool *pool)
     }
 }
 
-struct reading *reading_take(struct reading_pool *pool, const struct head_limits *limits)
+static struct reading *allocate(struct reading_pool *pool, size_t capacity)
 {
     struct reading *reading = pool->free;
 
-    if (reading) {
+    if (reading && capacity == pool->capacity) {
         pool->free = reading->next_free;
         pool->free_count--;
-    } else {
-        reading = malloc(sizeof *reading + pool->capacity);
-        if (!reading)
-            return NULL;
+        return reading;
     }
-    reading->capacity = pool->capacity;
-    reading->start = reading->end = reading->body = 0;
+    reading = malloc(sizeof *reading + capacity);
+    if (reading)
+        reading->capacity = capacity;
+    return reading;
+}
+
+struct reading *reading_take_with(
+    struct reading_pool *pool, const struct head_limits *limits, struct span bytes)
+{
+    size_t needed = bytes.length + BODY_PIECE;
+    struct reading *reading = allocate(pool, needed > pool->capacity ? needed : pool->capacity);
+
+    if (!reading)
+        return NULL;
+    if (bytes.length > 0)
+        memcpy(reading->bytes, bytes.at, bytes.length);
+    reading->start = reading->body = 0;
+    reading->end = bytes.length;
     head_parser_start(&reading->parser, &reading->request, limits);
     return reading;
 }
 
+struct reading *reading_take(struct reading_pool *pool, const struct head_limits *limits)
+{
+    return reading_take_with(pool, limits, (struct span){NULL, 0});
+}
+
+bool reading_resume(struct reading *reading, size_t head_length, size_t body)
+{
+    static const struct head_limits any = {.size = SIZE_MAX, .fields = REQUEST_FIELDS_MAX};
+    unsigned status;
+    const char *why;
+
+    head_parser_start(&reading->parser, &reading->request, &any);
+    if (reading_parse(reading, &status, &why) != HEAD_COMPLETE ||
+        reading->request.head_length != head_length)
+        return false;
+    reading->body = body;
+    return true;
+}
+
 void reading_return(struct reading_pool *pool, struct reading *reading)
 {
-    if (pool->free_count >= FREE_MAX) {
+    if (pool->free_count >= FREE_MAX || reading->capacity != pool->capacity) {
         free(reading);
         return;
     }
@@ -55,17 +87,16 @@ void reading_return(struct reading_pool *pool, struct reading *reading)
  */
 static void compact(struct reading *reading, const struct head_limits *limits)
 {
-    bool complete = reading->request.head_length > 0;
-    unsigned status;
-    const char *why;
+    size_t head_length = reading->request.head_length;
 
     memmove(reading->bytes, reading->bytes + reading->start, reading->end - reading->start);
     reading->end -= reading->start;
-    reading->body -= complete ? reading->start : 0;
+    reading->body -= head_length > 0 ? reading->start : 0;
     reading->start = 0;
-    head_parser_start(&reading->parser, &reading->request, limits);
-    if (complete)
-        (void)reading_parse(reading, &status, &why); /* as it did the first time */
+    if (head_length > 0)
+        (void)reading_resume(reading, head_length, reading->body); /* as it did the first time */
+    else
+        head_parser_start(&reading->parser, &reading->request, limits);
 }
 
 size_t reading_room(struct reading *reading, const struct head_limits *limits)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,15 @@ void reading_pool_destroy(struct reading_pool *pool);
 
 /* An empty one. NULL when memory ran out. */
 struct reading *reading_take(struct reading_pool *pool, const struct head_limits *limits);
+/* The same with @bytes in it already, of which it may hold more than others (limits were larger).
+ */
+struct reading *reading_take_with(
+    struct reading_pool *pool, const struct head_limits *limits, struct span bytes);
+/*
+ * The bytes begin with a complete head of @head_length, which is parsed again, whatever the limits
+ * are now; what follows the part of the body that was read begins at @body. False: they do not.
+ */
+bool reading_resume(struct reading *reading, size_t head_length, size_t body);
 void reading_return(struct reading_pool *pool, struct reading *reading);
 
 /* Room behind the end, after moving the current request to the front when there is none. */

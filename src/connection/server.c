@@ -58,14 +58,14 @@ void server_accept(struct server *server, int fd, const struct address *peer, un
 void server_retire(struct server *server, enum retirement retirement)
 {
     server->retirement = retirement;
-    LIST_EACH(link, &server->connections)
-    connection_retire(CONTAINER_OF(link, struct connection, link));
+    LIST_EACH (link, &server->connections)
+        connection_retire(CONTAINER_OF(link, struct connection, link));
 }
 
 void server_cut(struct server *server)
 {
-    LIST_EACH(link, &server->connections)
-    connection_cut(CONTAINER_OF(link, struct connection, link));
+    LIST_EACH (link, &server->connections)
+        connection_cut(CONTAINER_OF(link, struct connection, link));
 }
 
 const char *server_date(struct server *server)

@@ -23,13 +23,16 @@ struct connection;
 struct server_calls {
     /* Who answers this request, received through listener number @listener. NULL: 404. */
     struct handler *(*route)(void *owner, unsigned listener, const struct request *request);
+    /* What listener number @listener is called, for the record of a connection. */
+    void (*describe)(void *owner, unsigned listener, struct span *ret_name, bool *ret_admin);
     /* A connection has ended: there is room for another; the last one of a retiring worker went. */
     void (*ended)(void *owner);
 };
 
 enum retirement {
     NOT_RETIRING,
-    RETIRING_DRAIN, /* a reload: idle connections may send one more request; answers say close */
+    RETIRING_MOVE,  /* a reload: every connection is about to live on in another worker */
+    RETIRING_DRAIN, /* they cannot: idle ones may send one more request; answers say close */
     RETIRING_STOP,  /* a stop: idle connections are closed now; answers say close */
 };
 
@@ -64,7 +67,13 @@ void server_destroy(struct server *server);
 /* A new connection: takes @fd. Without memory it is closed and counted. */
 void server_accept(struct server *server, int fd, const struct address *peer, unsigned listener);
 
-/* Begins to retire, or changes from draining to stopping. server_calls.ended tells of each end. */
+/* Whether answers announce that the connection ends (RFC 9112 §9.6). */
+static inline bool server_says_close(const struct server *server)
+{
+    return server->retirement == RETIRING_DRAIN || server->retirement == RETIRING_STOP;
+}
+
+/* Begins to retire, or changes from one way to another. server_calls.ended tells of each end. */
 void server_retire(struct server *server, enum retirement retirement);
 /* Ends every connection now; a request without an answer gets a 503. */
 void server_cut(struct server *server);

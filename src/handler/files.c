@@ -264,7 +264,7 @@ int files_new(const struct config_route *route, const struct media_types *types,
     struct files *files = malloc(sizeof *files);
 
     if (!files)
-        return -ENOMEM;
+        return reason_set(reason, -ENOMEM, "out of memory");
     *files = (struct files){
         .handler = {.answer = files_answer},
         .route = route,

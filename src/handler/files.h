@@ -23,7 +23,7 @@ struct files;
 
 /*
  * Opens the root. @max_ranges: see representation_answer(). @route and @types stay the caller's and
- * must outlive the handler. Returns 0, -ENOMEM, or the -errno of the root with the reason.
+ * must outlive the handler. Returns 0, or -errno with the reason.
  */
 int files_new(const struct config_route *route, const struct media_types *types,
     unsigned max_ranges, struct files **ret, struct reason *reason);

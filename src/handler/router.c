@@ -115,7 +115,7 @@ static int fill(struct router *router, const struct config *config, const struct
     router->routes = calloc(config->route_count + 1, sizeof *router->routes);
     router->entries = calloc(count_entries(config) + 1, sizeof *router->entries);
     if (!router->routes || !router->entries)
-        return -ENOMEM;
+        return reason_set(reason, -ENOMEM, "out of memory");
     for (size_t i = 0; i < config->route_count; i++) {
         int r = add_route(router, &config->routes[i], config->max_ranges, types, reason);
         if (r < 0)
@@ -130,7 +130,8 @@ int router_new(const struct config *config, const struct media_types *types, str
     struct reason *reason)
 {
     struct router *router = calloc(1, sizeof *router);
-    int r = router ? fill(router, config, types, reason) : -ENOMEM;
+    int r =
+        router ? fill(router, config, types, reason) : reason_set(reason, -ENOMEM, "out of memory");
 
     if (r < 0) {
         router_free(router);

@@ -17,8 +17,7 @@ struct router;
 
 /*
  * Opens what the routes need. @config and @types stay the caller's and must outlive the router.
- * Returns 0, -ENOMEM, or with the reason: -EINVAL (two routes for the same host and path), or the
- * -errno of a root.
+ * Returns 0, or with the reason -EINVAL (two routes for the same host and path) or -errno.
  */
 int router_new(const struct config *config, const struct media_types *types, struct router **ret,
     struct reason *reason);

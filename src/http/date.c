@@ -158,7 +158,7 @@ int date_parse(struct span text, time_t now, time_t *ret)
         return -EINVAL;
     struct tm day = {.tm_year = tm.tm_year, .tm_mon = tm.tm_mon, .tm_mday = tm.tm_mday};
     time_t time = timegm(&day);
-    if (day.tm_mday != tm.tm_mday || day.tm_mon != tm.tm_mon) /* no such day in that month */
+    if (day.tm_mday != tm.tm_mday) /* the month has no such day */
         return -EINVAL;
     *ret = time + tm.tm_hour * 3600 + tm.tm_min * 60 + tm.tm_sec;
     return 0;

@@ -67,7 +67,7 @@ static bool names(const struct request *request, const char *name, struct span e
         if (span_equal(rest, SPAN("*")))
             return true;
         while (take_tag(&rest, &tag))
-            if (etag.length > 0 && equal(tag, etag))
+            if (equal(tag, etag))
                 return true;
     }
     return false;

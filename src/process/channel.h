@@ -9,12 +9,14 @@
  */
 enum message_kind {
     /* to the worker */
-    MESSAGE_RETIRE = 1, /* value: microseconds it may take; flags: enum message_flags */
+    MESSAGE_RETIRE = 1, /* value: microseconds it may take; flags: enum message_flags; text: the
+                         * oldest and the newest record version (record.h) that who follows reads */
     MESSAGE_PING = 2,   /* value: to be sent back */
     MESSAGE_REOPEN = 3, /* the access log */
+    MESSAGE_SERVE = 4,  /* accept and adopt from now on: its generation is the current one */
 
     /* from the worker */
-    MESSAGE_READY = 64,  /* it accepts from now on */
+    MESSAGE_READY = 64,  /* it has all it needs, and can serve */
     MESSAGE_PONG = 65,   /* value: of the ping */
     MESSAGE_FAILED = 66, /* it cannot start; text: why */
 };

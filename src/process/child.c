@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "connection/record.h"
 
 #define ABORT_GRACE                                                                                \
     1.0 /* seconds from SIGABRT to SIGKILL: a stopped process only takes the latter */
@@ -160,12 +161,22 @@ void child_assume_retiring(struct child *child, double seconds)
     wait_patiently(child, ping_after > 0 && ping_after < until ? ping_after : until);
 }
 
+void child_serve(struct child *child)
+{
+    struct message message = {.kind = MESSAGE_SERVE};
+
+    (void)channel_send(child->channel, &message); /* one that cannot be told is hung or gone */
+}
+
 void child_retire(struct child *child, uint64_t usec, unsigned flags)
 {
     struct message message = {.kind = MESSAGE_RETIRE, .value = usec, .flags = flags};
 
+    /* Who follows was forked by this image, so it reads what this build reads. */
+    (void)snprintf(
+        message.text, sizeof message.text, "%d %d", RECORD_VERSION_OLDEST, RECORD_VERSION);
     child_assume_retiring(child, usec_to_seconds(usec));
-    (void)channel_send(child->channel, &message); /* one that cannot be told is hung or gone */
+    (void)channel_send(child->channel, &message); /* as above */
 }
 
 void child_reopen_logs(struct child *child)

@@ -65,6 +65,8 @@ struct child *child_new(struct ev_loop *loop, const struct child_identity *ident
 void child_assume_ready(struct child *child);
 /* It was told to retire already, and has @seconds left. */
 void child_assume_retiring(struct child *child, double seconds);
+/* Tells it that its generation serves now. */
+void child_serve(struct child *child);
 /* Tells it to retire within @usec; with MESSAGE_STOP in @flags when nobody follows. */
 void child_retire(struct child *child, uint64_t usec, unsigned flags);
 void child_reopen_logs(struct child *child);

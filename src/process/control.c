@@ -15,8 +15,9 @@
 #include "base/fd.h"
 
 #define REQUEST_MAX 64
-#define CONNECTIONS_MAX 48 /* fewer than STATE_CONNECTIONS_MAX: all of them survive a succession   \
-                            */
+#define CONNECTIONS_MAX                                                                            \
+    48 /* fewer than STATE_CONNECTIONS_MAX: all of them survive a succession                       \
+        */
 #define ANSWER_MAX (1u << 20)
 #define ANSWER_PIECE 65536
 
@@ -189,8 +190,8 @@ int control_release(struct control *control)
 
 void control_abandon(struct control *control)
 {
-    LIST_EACH(link, &control->connections)
-    close_connection(CONTAINER_OF(link, struct control_connection, link));
+    LIST_EACH (link, &control->connections)
+        close_connection(CONTAINER_OF(link, struct control_connection, link));
     fd_close(control_release(control));
 }
 

@@ -44,10 +44,12 @@ static void on_child_ready(struct child *child)
     struct generation *generation = child->owner;
 
     generation->ready++;
-    if (generation->state == GENERATION_CURRENT)
-        generation->board->slots[child->slot].state = BOARD_CURRENT;
+    if (generation->state == GENERATION_CURRENT) {
+        generation->shared->board->slots[child->slot].state = BOARD_CURRENT;
+        child_serve(child);
+    }
     if (generation->state == GENERATION_STARTING && generation->ready == generation->wanted)
-        generation->calls->ready(generation);
+        generation->shared->calls->ready(generation);
 }
 
 /* What waitpid(2) says, for people. */
@@ -74,20 +76,20 @@ static void schedule_respawn(struct generation *generation)
     if (ev_is_active(&generation->respawn))
         return;
     ev_timer_set(&generation->respawn, delay, 0);
-    ev_timer_start(generation->loop, &generation->respawn);
+    ev_timer_start(generation->shared->loop, &generation->respawn);
 }
 
 static void on_crash(struct generation *generation, double lived)
 {
-    generation->board->head->worker_crashes++;
+    generation->shared->board->head->worker_crashes++;
     generation->crashes = lived >= LONG_LIFE ? 1 : generation->crashes + 1;
     if (!generation->config) {
         log_error("Generation %u cannot replace it: this build does not read its configuration",
             generation->number);
         if (generation->alive == 0)
-            generation->calls->gave_up(generation);
+            generation->shared->calls->gave_up(generation);
     } else if (generation->crashes > generation->config->crash_limit) {
-        generation->calls->gave_up(generation);
+        generation->shared->calls->gave_up(generation);
     } else {
         schedule_respawn(generation);
     }
@@ -97,19 +99,19 @@ static void on_child_gone(struct child *child, int status)
 {
     struct generation *generation = child->owner;
     bool was_ready = child->state != CHILD_STARTING;
-    double lived = ev_now(generation->loop) - child->started;
+    double lived = ev_now(generation->shared->loop) - child->started;
     char why[512], text[600];
 
     describe_exit(child, status, why, sizeof why);
     (void)snprintf(text, sizeof text, "Worker %u of generation %u (PID %d) died: %s", child->number,
         generation->number, (int)child->pid, why);
-    board_release_slot(generation->board, child->slot);
+    board_release_slot(generation->shared->board, child->slot);
     child_free(child);
     generation->alive--;
     generation->ready -= was_ready;
     switch (generation->state) {
     case GENERATION_STARTING:
-        generation->calls->failed(generation, text);
+        generation->shared->calls->failed(generation, text);
         return;
     case GENERATION_CURRENT:
         log_error("%s", text);
@@ -121,7 +123,7 @@ static void on_child_gone(struct child *child, int status)
         if (generation->alive > 0)
             return;
         set_state(generation, GENERATION_GONE);
-        generation->calls->gone(generation);
+        generation->shared->calls->gone(generation);
         return;
     case GENERATION_GONE:
         return;
@@ -134,8 +136,8 @@ static unsigned free_number(const struct generation *generation)
 {
     for (unsigned number = 1;; number++) {
         bool taken = false;
-        LIST_EACH(link, (struct link *)&generation->children)
-        taken |= CONTAINER_OF(link, struct child, link)->number == number;
+        LIST_EACH (link, (struct link *)&generation->children)
+            taken |= CONTAINER_OF(link, struct child, link)->number == number;
         if (!taken)
             return number;
     }
@@ -148,13 +150,14 @@ static _Noreturn void be_worker(
         .generation = generation->number,
         .number = number,
         .channel = channel,
-        .counters = &generation->board->slots[slot].counters,
-        .board = generation->board,
+        .counters = &generation->shared->board->slots[slot].counters,
+        .board = generation->shared->board,
         .config = generation->config,
-        .activation = generation->activation,
+        .activation = generation->shared->activation,
+        .inbox = generation->shared->inbox,
     };
 
-    generation->calls->forked(generation->owner);
+    generation->shared->calls->forked(generation->shared->owner);
     _exit(worker_main(&setup));
 }
 
@@ -175,7 +178,7 @@ static int watch(
     struct generation *generation, const struct child_identity *identity, struct child **ret)
 {
     const struct config *config = generation->config;
-    struct child *child = child_new(generation->loop, identity, &child_calls, generation,
+    struct child *child = child_new(generation->shared->loop, identity, &child_calls, generation,
         config ? seconds_of(config->start_timeout_usec) : 0,
         config ? seconds_of(config->worker_timeout_usec) : 0);
 
@@ -189,7 +192,7 @@ static int watch(
 
 static int spawn(struct generation *generation)
 {
-    unsigned number = free_number(generation), slot = board_take_slot(generation->board);
+    unsigned number = free_number(generation), slot = board_take_slot(generation->shared->board);
     struct child *child;
     sigset_t former;
     int channel[2];
@@ -198,7 +201,7 @@ static int spawn(struct generation *generation)
         return -EAGAIN; /* BOARD_SLOTS workers are alive: retiring ones will go */
     int r = channel_open(channel);
     if (r < 0) {
-        board_release_slot(generation->board, slot);
+        board_release_slot(generation->shared->board, slot);
         return r;
     }
     pid_t pid = fork_quietly(&former);
@@ -215,12 +218,12 @@ static int spawn(struct generation *generation)
         if (pid > 0)
             (void)kill(pid, SIGKILL); /* libev reaps it */
         fd_close(channel[0]);
-        board_release_slot(generation->board, slot);
+        board_release_slot(generation->shared->board, slot);
         return r;
     }
-    generation->board->slots[slot].pid = pid;
-    generation->board->slots[slot].generation = generation->number;
-    generation->board->slots[slot].worker = number;
+    generation->shared->board->slots[slot].pid = pid;
+    generation->shared->board->slots[slot].generation = generation->number;
+    generation->shared->board->slots[slot].worker = number;
     return 0;
 }
 
@@ -238,28 +241,23 @@ static void on_respawn(struct ev_loop *loop, ev_timer *timer, int events)
         return;
     (void)snprintf(why, sizeof why, "a worker cannot be started: %s", strerror(-r));
     if (generation->state == GENERATION_STARTING) {
-        generation->calls->failed(generation, why);
+        generation->shared->calls->failed(generation, why);
         return;
     }
     log_error("Generation %u: %s", generation->number, why);
     on_crash(generation, 0);
 }
 
-struct generation *generation_new(struct ev_loop *loop, unsigned number, struct config *config,
-    const struct activation *activation, struct board *board, const struct generation_calls *calls,
-    void *owner)
+struct generation *generation_new(
+    const struct generation_shared *shared, unsigned number, struct config *config)
 {
     struct generation *generation = calloc(1, sizeof *generation);
 
     if (!generation)
         return NULL;
-    generation->loop = loop;
+    generation->shared = shared;
     generation->number = number;
     generation->config = config;
-    generation->activation = activation;
-    generation->board = board;
-    generation->calls = calls;
-    generation->owner = owner;
     generation->deadline_usec = USEC_INFINITY;
     if (config)
         generation->wanted = config->workers ? config->workers : cpus_usable();
@@ -274,9 +272,9 @@ void generation_free(struct generation *generation)
 {
     if (!generation)
         return;
-    LIST_EACH(link, &generation->children)
-    child_free(CONTAINER_OF(link, struct child, link));
-    ev_timer_stop(generation->loop, &generation->respawn);
+    LIST_EACH (link, &generation->children)
+        child_free(CONTAINER_OF(link, struct child, link));
+    ev_timer_stop(generation->shared->loop, &generation->respawn);
     list_remove(&generation->link);
     config_free(generation->config);
     free(generation);
@@ -285,7 +283,7 @@ void generation_free(struct generation *generation)
 void generation_start(struct generation *generation)
 {
     ev_timer_set(&generation->respawn, 0, 0);
-    ev_timer_start(generation->loop, &generation->respawn);
+    ev_timer_start(generation->shared->loop, &generation->respawn);
 }
 
 int generation_adopt(
@@ -309,15 +307,18 @@ int generation_adopt(
 
 static void mark(struct generation *generation, enum board_state state)
 {
-    LIST_EACH(link, &generation->children)
-    generation->board->slots[CONTAINER_OF(link, struct child, link)->slot].state = state;
+    LIST_EACH (link, &generation->children)
+        generation->shared->board->slots[CONTAINER_OF(link, struct child, link)->slot].state =
+            state;
 }
 
 void generation_make_current(struct generation *generation)
 {
     set_state(generation, GENERATION_CURRENT);
     mark(generation, BOARD_CURRENT);
-    generation->board->head->generation = generation->number;
+    LIST_EACH (link, &generation->children)
+        child_serve(CONTAINER_OF(link, struct child, link));
+    generation->shared->board->head->generation = generation->number;
     if (generation->alive < generation->wanted) /* one died while another image was in charge */
         schedule_respawn(generation);
 }
@@ -325,7 +326,7 @@ void generation_make_current(struct generation *generation)
 /* Without a worker left there is no event to wait for, but the callers' walks need it to be one. */
 static void retire_state(struct generation *generation)
 {
-    ev_timer_stop(generation->loop, &generation->respawn);
+    ev_timer_stop(generation->shared->loop, &generation->respawn);
     if (generation->state != GENERATION_RETIRING)
         set_state(generation, GENERATION_RETIRING);
     mark(generation, BOARD_RETIRING);
@@ -337,29 +338,29 @@ void generation_retire(struct generation *generation, uint64_t usec, unsigned fl
 
     retire_state(generation);
     generation->deadline_usec = usec > USEC_INFINITY - now ? USEC_INFINITY : now + usec;
-    LIST_EACH(link, &generation->children)
-    child_retire(CONTAINER_OF(link, struct child, link), usec, flags);
+    LIST_EACH (link, &generation->children)
+        child_retire(CONTAINER_OF(link, struct child, link), usec, flags);
 }
 
 void generation_kill(struct generation *generation)
 {
     retire_state(generation);
-    LIST_EACH(link, &generation->children)
-    child_kill(CONTAINER_OF(link, struct child, link), SIGKILL);
+    LIST_EACH (link, &generation->children)
+        child_kill(CONTAINER_OF(link, struct child, link), SIGKILL);
 }
 
 void generation_reopen_logs(struct generation *generation)
 {
-    LIST_EACH(link, &generation->children)
-    child_reopen_logs(CONTAINER_OF(link, struct child, link));
+    LIST_EACH (link, &generation->children)
+        child_reopen_logs(CONTAINER_OF(link, struct child, link));
 }
 
 bool generation_is_stuck(const struct generation *generation)
 {
     bool stuck = false;
 
-    LIST_EACH(link, (struct link *)&generation->children)
-    stuck |= CONTAINER_OF(link, struct child, link)->hung;
+    LIST_EACH (link, (struct link *)&generation->children)
+        stuck |= CONTAINER_OF(link, struct child, link)->hung;
     return stuck;
 }
 

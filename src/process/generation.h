@@ -4,6 +4,7 @@
 #include "observe/board.h"
 #include "process/activation.h"
 #include "process/child.h"
+#include "process/inbox.h"
 
 /*
  * A generation: the workers of one load of binary and configuration. It keeps as many as its
@@ -33,16 +34,22 @@ struct generation_calls {
     void (*gone)(struct generation *generation);
 };
 
-struct generation {
-    struct link link;
+/* What all generations of a supervisor share; it outlives them. */
+struct generation_shared {
     struct ev_loop *loop;
-    unsigned number;
-    enum generation_state state;
-    struct config *config;               /* owned; NULL: this build cannot read it any more */
-    const struct activation *activation; /* the supervisor's */
-    struct board *board;                 /* the supervisor's */
+    const struct activation *activation;
+    const struct inbox *inbox;
+    struct board *board;
     const struct generation_calls *calls;
     void *owner;
+};
+
+struct generation {
+    struct link link;
+    const struct generation_shared *shared;
+    unsigned number;
+    enum generation_state state;
+    struct config *config; /* owned; NULL: this build cannot read it any more */
     struct link children;
     unsigned wanted, alive, ready;
     unsigned crashes; /* in a row: none of the workers lived for long between them */
@@ -51,9 +58,8 @@ struct generation {
 };
 
 /* Takes @config. No worker yet. NULL when memory ran out. */
-struct generation *generation_new(struct ev_loop *loop, unsigned number, struct config *config,
-    const struct activation *activation, struct board *board, const struct generation_calls *calls,
-    void *owner);
+struct generation *generation_new(
+    const struct generation_shared *shared, unsigned number, struct config *config);
 /* Its workers must be reaped or released. */
 void generation_free(struct generation *generation);
 
@@ -62,7 +68,7 @@ void generation_start(struct generation *generation);
 /* Takes over a worker of the former image of this process. Returns 0 or -ENOMEM. */
 int generation_adopt(
     struct generation *generation, const struct child_identity *identity, bool retiring);
-/* All workers are READY: from now on those that die are replaced. */
+/* All workers are READY: they serve from now on, and those that die are replaced. */
 void generation_make_current(struct generation *generation);
 /* Tells its workers to retire within @usec; @flags as child_retire(). May be said again. */
 void generation_retire(struct generation *generation, uint64_t usec, unsigned flags);

@@ -75,7 +75,7 @@ static void describe(struct preflight *preflight, int status, struct reason *rea
     else if (WEXITSTATUS(status) == 0)
         (void)reason_set(reason, 0, "the binary on disk is not a Baton that can take over");
     else if (length > 0)
-        (void)reason_set(reason, 0, "%s", said);
+        (void)reason_set(reason, 0, "the check failed: %s", said);
     else
         (void)reason_set(reason, 0, "the binary on disk failed with status %d and said nothing",
             WEXITSTATUS(status));

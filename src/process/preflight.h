@@ -28,9 +28,10 @@ struct preflight {
     void *owner;
 };
 
-#define PREFLIGHT_FD 3                   /* where the child finds the state */
-#define PREFLIGHT_WORD "baton-preflight" /* it prints this word, a space, the nonce and a newline  \
-                                          */
+#define PREFLIGHT_FD 3 /* where the child finds the state */
+#define PREFLIGHT_WORD                                                                             \
+    "baton-preflight" /* it prints this word, a space, the nonce and a newline                     \
+                       */
 
 /* A fresh random nonce (getrandom(2)), NUL-terminated. */
 void preflight_nonce(char ret[static 33]);

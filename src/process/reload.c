@@ -14,6 +14,10 @@
 #include "process/state.h"
 #include "process/succession.h"
 
+/* How long an outcome waits for the connections to have moved. What takes longer drains on its own.
+ */
+#define SETTLE_SECONDS 1.0
+
 static void begin(struct supervisor *supervisor);
 
 /* Back to serving, whatever came of the reload; and on with the next, if one was asked for. */
@@ -24,8 +28,9 @@ void reload_end(struct supervisor *supervisor, const char *remark)
     supervisor_tell_ready(supervisor, remark);
     if (list_empty(&supervisor->queue) && !supervisor->again)
         return;
-    LIST_EACH(link, &supervisor->queue)
-    supervisor_move_asker(&supervisor->askers, CONTAINER_OF(link, struct control_connection, link));
+    LIST_EACH (link, &supervisor->queue)
+        supervisor_move_asker(
+            &supervisor->askers, CONTAINER_OF(link, struct control_connection, link));
     supervisor->again = false;
     begin(supervisor);
 }
@@ -110,6 +115,7 @@ void reload_ask(struct supervisor *supervisor, struct control_connection *asker)
     case PHASE_STARTING: /* it reads the configuration as it is now, or soon will have */
     case PHASE_PREFLIGHT:
     case PHASE_TRYING:
+    case PHASE_SETTLING:
         if (asker)
             supervisor_move_asker(&supervisor->queue, asker);
         else
@@ -151,8 +157,8 @@ static void replace_control_socket(struct supervisor *supervisor)
 void reload_commit(struct supervisor *supervisor, struct generation *generation)
 {
     struct generation *former = supervisor->serving;
-    char text[256];
 
+    board_sum(&supervisor->board, &supervisor->before_commit);
     generation_make_current(generation);
     supervisor->serving = generation;
     supervisor->trying = NULL;
@@ -161,16 +167,63 @@ void reload_commit(struct supervisor *supervisor, struct generation *generation)
     supervisor->candidate = (struct config_sources){0};
     activation_prune(&supervisor->activation, generation->config);
     replace_control_socket(supervisor);
+    supervisor->board.head->reloads++;
+    supervisor->committed_usec = clock_monotonic_usec();
+    supervisor_set_phase(supervisor, PHASE_SETTLING);
+    supervisor_tell_ready(supervisor, NULL);
+    supervisor->settling = former;
+    ev_timer_set(&supervisor->settle, SETTLE_SECONDS, 0);
+    ev_timer_start(supervisor->loop, &supervisor->settle);
     if (former)
         supervisor_retire_generation(supervisor, former, generation_drain_usec(former), 0);
-    supervisor->board.head->reloads++;
-    (void)snprintf(text, sizeof text,
-        "Reloaded in %" PRIu64 " ms: generation %u serves with %u worker%s",
-        (clock_monotonic_usec() - supervisor->asked_usec) / 1000, generation->number,
-        generation->wanted, generation->wanted == 1 ? "" : "s");
+    else
+        reload_settle(supervisor);
+}
+
+/* What became of the connections of the generation before. */
+static void describe_outcome(struct supervisor *supervisor, char *text, size_t size)
+{
+    const struct generation *serving = supervisor->serving;
+    struct counters now, *before = &supervisor->before_commit;
+    uint64_t finishing = 0;
+
+    board_sum(&supervisor->board, &now);
+    uint64_t hops = now.values[COUNTER_ADOPTED] - before->values[COUNTER_ADOPTED];
+    for (unsigned i = 1; i < BOARD_SLOTS; i++) {
+        const struct board_slot *slot = &supervisor->board.slots[i];
+        if (slot->state == BOARD_RETIRING)
+            finishing += counters_open(&slot->counters);
+        else if (slot->generation == serving->number) /* arrived; the rest changed workers twice */
+            hops -= slot->counters.values[COUNTER_ADOPTED];
+    }
+    (void)snprintf(text, size,
+        "Reloaded in %" PRIu64 " ms: generation %u serves with %u worker%s; connections: %" PRIu64
+        " moved, %" PRIu64 " still finishing, %" PRIu64 " cut",
+        (supervisor->committed_usec - supervisor->asked_usec) / 1000, serving->number,
+        serving->wanted, serving->wanted == 1 ? "" : "s",
+        counters_moved(&now) - counters_moved(before) - hops, finishing,
+        now.values[COUNTER_END_CUT] - before->values[COUNTER_END_CUT]);
+}
+
+void reload_settle(struct supervisor *supervisor)
+{
+    char text[256];
+
+    supervisor->settling = NULL;
+    ev_timer_stop(supervisor->loop, &supervisor->settle);
+    if (supervisor->phase != PHASE_SETTLING || !supervisor->serving)
+        return;
+    describe_outcome(supervisor, text, sizeof text);
     log_notice("%s", text);
     supervisor_answer_all(&supervisor->askers, 1, text);
     reload_end(supervisor, NULL);
+}
+
+void reload_settle_expired(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    reload_settle(timer->data);
 }
 
 void reload_go_on(struct supervisor *supervisor)

@@ -19,5 +19,11 @@ void reload_fail(struct supervisor *supervisor, const char *why);
 /* The first generation serves, or a reload is over: READY=1, and on with the next reload if one
  * waits. */
 void reload_end(struct supervisor *supervisor, const char *remark);
+/*
+ * The generation that served before is gone, or has had its time (the timer's callback): whoever
+ * asked is told what became of its connections, and the reload ends.
+ */
+void reload_settle(struct supervisor *supervisor);
+void reload_settle_expired(struct ev_loop *loop, ev_timer *timer, int events);
 /* A stop interrupts it. */
 void reload_abandon(struct supervisor *supervisor, const char *why);

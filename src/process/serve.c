@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -40,6 +41,8 @@ static int start_first(struct supervisor *supervisor, struct reason *reason)
     if (r == 0)
         r = board_create(&supervisor->board);
     if (r == 0)
+        r = inbox_open(&supervisor->inbox);
+    if (r == 0)
         r = supervisor_open_control(supervisor, config, &control, reason);
     if (r < 0)
         return r;
@@ -57,10 +60,11 @@ static int start_first(struct supervisor *supervisor, struct reason *reason)
 static void release(struct supervisor *supervisor)
 {
     supervisor_answer_all(&supervisor->stop_askers, 1, "Stopped");
-    LIST_EACH(link, &supervisor->generations)
-    generation_free(CONTAINER_OF(link, struct generation, link));
+    LIST_EACH (link, &supervisor->generations)
+        generation_free(CONTAINER_OF(link, struct generation, link));
     if (supervisor->control.loop)
         control_destroy(&supervisor->control);
+    inbox_close(&supervisor->inbox);
     board_close(&supervisor->board);
     activation_close(&supervisor->activation);
     supervisor_deinit(supervisor);
@@ -124,6 +128,17 @@ static enum verdict run(struct supervisor *supervisor)
     }
 }
 
+/* As many fds as the hard limit allows: a soft limit of 1024 is for programs that use select(2). */
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* then it stays as it is */
+    }
+}
+
 int serve_main(const struct supervisor_options *options)
 {
     static struct supervisor supervisor; /* workers are forked from it */
@@ -131,6 +146,7 @@ int serve_main(const struct supervisor_options *options)
     int state_fd = inherited_state();
 
     (void)signal(SIGPIPE, SIG_IGN);
+    raise_fd_limit();
     for (;;) {
         struct reason reason = {""};
         int r = supervisor_init(&supervisor, options);

@@ -14,7 +14,7 @@
 
 void state_init(struct state *state)
 {
-    *state = (struct state){.board = -1, .control = -1};
+    *state = (struct state){.board = -1, .control = -1, .inbox_read = -1, .inbox_write = -1};
 }
 
 void state_clear(struct state *state)
@@ -90,10 +90,10 @@ int state_format(const struct state *state, struct buffer *text)
         r = format_text(text, "nonce", state->nonce);
     if (r == 0)
         r = buffer_printf(text,
-            "board=%d\ncontrol=%d\ngeneration=%u\nlast-generation=%u\nasked=%" PRIu64
-            "\nagain=%d\n",
-            state->board, state->control, state->generation, state->last_generation,
-            state->asked_usec, state->again);
+            "board=%d\ncontrol=%d\ninbox-read=%d\ninbox-write=%d\ngeneration=%u\nlast-generation=%"
+            "u\nasked=%" PRIu64 "\nagain=%d\n",
+            state->board, state->control, state->inbox_read, state->inbox_write, state->generation,
+            state->last_generation, state->asked_usec, state->again);
     for (size_t i = 0; i < state->worker_count && r == 0; i++)
         r = format_worker(text, &state->workers[i]);
     for (size_t i = 0; i < state->connection_count && r == 0; i++)
@@ -251,6 +251,10 @@ static int parse_line(struct span key, struct span value, struct state *state)
         return parse_fd(value, &state->board);
     if (span_equal(key, SPAN("control")))
         return parse_fd(value, &state->control);
+    if (span_equal(key, SPAN("inbox-read")))
+        return parse_fd(value, &state->inbox_read);
+    if (span_equal(key, SPAN("inbox-write")))
+        return parse_fd(value, &state->inbox_write);
     if (span_equal(key, SPAN("generation")))
         return parse_unsigned(value, &state->generation);
     if (span_equal(key, SPAN("last-generation")))
@@ -300,7 +304,8 @@ int state_parse(struct span text, struct state *state, struct reason *reason)
                 "the state passed on has a line this build cannot read: %.*s",
                 (int)(key.length < 40 ? key.length : 40), key.at);
     }
-    if (r == 0 && (!state->binary || !state->ours || !state->nonce || state->board < 0))
+    if (r == 0 && (!state->binary || !state->ours || !state->nonce || state->board < 0 ||
+                      state->inbox_read < 0 || state->inbox_write < 0))
         r = reason_set(reason, -EINVAL, "the state passed on is incomplete");
     return r;
 }

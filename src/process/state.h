@@ -50,7 +50,8 @@ struct state {
     char *ours;   /* activation_ours() */
     char *nonce;  /* a preflight proves with it that it read this state */
     int board;
-    int control;              /* the listening control socket; -1: none */
+    int control; /* the listening control socket; -1: none */
+    int inbox_read, inbox_write;
     unsigned generation;      /* the current one */
     unsigned last_generation; /* the highest number given out */
     struct state_worker *workers;

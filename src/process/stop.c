@@ -30,8 +30,8 @@ static void finish_stop(struct supervisor *supervisor)
 static void end_all(
     struct supervisor *supervisor, void (*end)(struct supervisor *, struct generation *))
 {
-    LIST_EACH(link, &supervisor->generations)
-    end(supervisor, CONTAINER_OF(link, struct generation, link));
+    LIST_EACH (link, &supervisor->generations)
+        end(supervisor, CONTAINER_OF(link, struct generation, link));
 }
 
 static void stop_generation(struct supervisor *supervisor, struct generation *generation)
@@ -66,6 +66,8 @@ void stop_begin(struct supervisor *supervisor, const char *why, int exit_status)
     log_notice("%s: stopping", why);
     supervisor->exit_status = exit_status;
     supervisor->board.head->stopping = 1;
+    if (supervisor->phase == PHASE_SETTLING)
+        reload_settle(supervisor);
     if (supervisor->phase == PHASE_PREFLIGHT || supervisor->phase == PHASE_TRYING)
         reload_abandon(supervisor, "the server is stopping");
     supervisor_answer_all(&supervisor->queue, 0, "the server is stopping");

@@ -25,8 +25,7 @@ static int add_workers(const struct generation *generation, struct state *state)
 {
     int r = 0;
 
-    LIST_EACH(link, (struct link *)&generation->children)
-    {
+    LIST_EACH (link, (struct link *)&generation->children) {
         const struct child *child = CONTAINER_OF(link, struct child, link);
         struct state_worker worker = {child->pid, generation->number, child->number, child->slot,
             child->channel, generation->state == GENERATION_RETIRING, generation->deadline_usec};
@@ -38,8 +37,7 @@ static int add_workers(const struct generation *generation, struct state *state)
 
 static void add_connections(const struct link *list, enum state_role role, struct state *state)
 {
-    LIST_EACH(link, (struct link *)list)
-    {
+    LIST_EACH (link, (struct link *)list) {
         if (state->connection_count == STATE_CONNECTIONS_MAX)
             return; /* control.c allows fewer */
         state->connections[state->connection_count++] = (struct state_connection){
@@ -57,6 +55,8 @@ int succession_describe(struct supervisor *supervisor, const char *nonce, struct
     state->nonce = strdup(nonce);
     state->board = supervisor->board.fd;
     state->control = supervisor->control.io.fd;
+    state->inbox_read = supervisor->inbox.read;
+    state->inbox_write = supervisor->inbox.write;
     state->generation = supervisor->serving ? supervisor->serving->number : 0;
     state->last_generation = supervisor->last_generation;
     state->asked_usec = supervisor->asked_usec;
@@ -66,9 +66,9 @@ int succession_describe(struct supervisor *supervisor, const char *nonce, struct
         r = copy_sources(&supervisor->current, &state->current);
     if (r == 0)
         r = copy_sources(&supervisor->candidate, &state->candidate);
-    LIST_EACH(link, &supervisor->generations)
-    if (r == 0)
-        r = add_workers(CONTAINER_OF(link, struct generation, link), state);
+    LIST_EACH (link, &supervisor->generations)
+        if (r == 0)
+            r = add_workers(CONTAINER_OF(link, struct generation, link), state);
     add_connections(&supervisor->control.connections, STATE_NEW, state);
     add_connections(&supervisor->askers, STATE_ASKER, state);
     add_connections(&supervisor->queue, STATE_QUEUED, state);
@@ -94,6 +94,10 @@ static int carry_all(struct state *state, int above)
 
     if (r == 0)
         r = carry(&state->control, above);
+    if (r == 0)
+        r = carry(&state->inbox_read, above);
+    if (r == 0)
+        r = carry(&state->inbox_write, above);
     for (size_t i = 0; i < state->worker_count && r == 0; i++)
         r = carry(&state->workers[i].channel, above);
     for (size_t i = 0; i < state->connection_count && r == 0; i++)
@@ -103,17 +107,16 @@ static int carry_all(struct state *state, int above)
 
 static void release_connections(struct link *connections)
 {
-    LIST_EACH(link, connections)
-    (void)control_release_connection(CONTAINER_OF(link, struct control_connection, link));
+    LIST_EACH (link, connections)
+        (void)control_release_connection(CONTAINER_OF(link, struct control_connection, link));
 }
 
 static void release_generations(struct supervisor *supervisor)
 {
-    LIST_EACH(link, &supervisor->generations)
-    {
+    LIST_EACH (link, &supervisor->generations) {
         struct generation *generation = CONTAINER_OF(link, struct generation, link);
-        LIST_EACH(inner, &generation->children)
-        (void)child_release(CONTAINER_OF(inner, struct child, link));
+        LIST_EACH (inner, &generation->children)
+            (void)child_release(CONTAINER_OF(inner, struct child, link));
         generation_free(generation);
     }
 }
@@ -176,6 +179,11 @@ static int reclaim(const struct state *state)
 {
     int r = fd_set_cloexec(state->board, true);
 
+    if (r == 0)
+        r = fd_set_cloexec(state->inbox_read, true);
+    if (r == 0)
+        r = fd_set_cloexec(state->inbox_write, true);
+
     if (r == 0 && state->control >= 0)
         r = fd_set_cloexec(state->control, true);
     for (size_t i = 0; i < state->worker_count && r == 0; i++)
@@ -187,9 +195,9 @@ static int reclaim(const struct state *state)
 
 static struct generation *find_generation(struct supervisor *supervisor, unsigned number)
 {
-    LIST_EACH(link, &supervisor->generations)
-    if (CONTAINER_OF(link, struct generation, link)->number == number)
-        return CONTAINER_OF(link, struct generation, link);
+    LIST_EACH (link, &supervisor->generations)
+        if (CONTAINER_OF(link, struct generation, link)->number == number)
+            return CONTAINER_OF(link, struct generation, link);
     return NULL;
 }
 
@@ -270,6 +278,7 @@ static int resume(struct supervisor *supervisor, struct state *state, struct rea
     supervisor->candidate = state->candidate;
     state->binary = NULL;
     state->current = state->candidate = (struct config_sources){0};
+    supervisor->inbox = (struct inbox){state->inbox_read, state->inbox_write};
     supervisor->last_generation = state->last_generation;
     supervisor->asked_usec = state->asked_usec;
     supervisor->again = state->again;

@@ -25,6 +25,7 @@ static const char *const phase_names[] = {
     [PHASE_SERVING] = "serving",
     [PHASE_PREFLIGHT] = "preflight",
     [PHASE_TRYING] = "trying",
+    [PHASE_SETTLING] = "settling",
     [PHASE_LEAVING] = "leaving",
     [PHASE_STOPPING] = "stopping",
 };
@@ -98,16 +99,16 @@ static void on_watchdog(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    LIST_EACH(link, &supervisor->generations)
-    stuck |= generation_is_stuck(CONTAINER_OF(link, struct generation, link));
+    LIST_EACH (link, &supervisor->generations)
+        stuck |= generation_is_stuck(CONTAINER_OF(link, struct generation, link));
     if (!stuck)
         notify_watchdog();
 }
 
 void supervisor_answer_all(struct link *askers, int ok, const char *text)
 {
-    LIST_EACH(link, askers)
-    control_answer(CONTAINER_OF(link, struct control_connection, link), ok, text);
+    LIST_EACH (link, askers)
+        control_answer(CONTAINER_OF(link, struct control_connection, link), ok, text);
 }
 
 void supervisor_move_asker(struct link *list, struct control_connection *asker)
@@ -121,8 +122,7 @@ static const struct generation_calls generation_calls;
 struct generation *supervisor_add_generation(
     struct supervisor *supervisor, unsigned number, struct config *config)
 {
-    struct generation *generation = generation_new(supervisor->loop, number, config,
-        &supervisor->activation, &supervisor->board, &generation_calls, supervisor);
+    struct generation *generation = generation_new(&supervisor->shared, number, config);
 
     if (generation)
         list_append(&supervisor->generations, &generation->link);
@@ -135,7 +135,10 @@ static void drop_generation(struct supervisor *supervisor, struct generation *ge
         supervisor->serving = NULL;
     if (supervisor->trying == generation)
         supervisor->trying = NULL;
+    bool settled = supervisor->settling == generation;
     generation_free(generation);
+    if (settled)
+        reload_settle(supervisor);
     stop_go_on(supervisor);
 }
 
@@ -156,7 +159,7 @@ void supervisor_kill_generation(struct supervisor *supervisor, struct generation
 
 static void on_generation_ready(struct generation *generation)
 {
-    struct supervisor *supervisor = generation->owner;
+    struct supervisor *supervisor = generation->shared->owner;
 
     if (supervisor->phase == PHASE_TRYING) {
         reload_commit(supervisor, generation);
@@ -172,7 +175,7 @@ static void on_generation_ready(struct generation *generation)
 
 static void on_generation_failed(struct generation *generation, const char *why)
 {
-    struct supervisor *supervisor = generation->owner;
+    struct supervisor *supervisor = generation->shared->owner;
 
     if (supervisor->phase == PHASE_TRYING) {
         reload_fail(supervisor, why);
@@ -185,19 +188,19 @@ static void on_generation_failed(struct generation *generation, const char *why)
 
 static void on_generation_gave_up(struct generation *generation)
 {
-    stop_begin(generation->owner, "Workers keep dying, CrashLimit= is reached", 1);
+    stop_begin(generation->shared->owner, "Workers keep dying, CrashLimit= is reached", 1);
 }
 
 static void on_generation_gone(struct generation *generation)
 {
     log_info("Generation %u is gone", generation->number);
-    drop_generation(generation->owner, generation);
+    drop_generation(generation->shared->owner, generation);
 }
 
 static void close_askers(struct link *askers)
 {
-    LIST_EACH(link, askers)
-    fd_close(control_release_connection(CONTAINER_OF(link, struct control_connection, link)));
+    LIST_EACH (link, askers)
+        fd_close(control_release_connection(CONTAINER_OF(link, struct control_connection, link)));
 }
 
 /* In a forked worker: what is the supervisor's alone is let go of, and its signal handlers end. */
@@ -210,9 +213,9 @@ static void let_go(void *owner)
     close_askers(&supervisor->askers);
     close_askers(&supervisor->queue);
     close_askers(&supervisor->stop_askers);
-    LIST_EACH(link, &supervisor->generations)
-    LIST_EACH(inner, &CONTAINER_OF(link, struct generation, link)->children)
-    fd_close(CONTAINER_OF(inner, struct child, link)->channel);
+    LIST_EACH (link, &supervisor->generations)
+        LIST_EACH (inner, &CONTAINER_OF(link, struct generation, link)->children)
+            fd_close(CONTAINER_OF(inner, struct child, link)->channel);
     control_abandon(&supervisor->control);
     ev_loop_destroy(supervisor->loop);
 }
@@ -237,8 +240,8 @@ static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
         reload_ask(supervisor, NULL);
         return;
     case SIGUSR1:
-        LIST_EACH(link, &supervisor->generations)
-        generation_reopen_logs(CONTAINER_OF(link, struct generation, link));
+        LIST_EACH (link, &supervisor->generations)
+            generation_reopen_logs(CONTAINER_OF(link, struct generation, link));
         return;
     default:
         if (stopping) {
@@ -313,6 +316,7 @@ int supervisor_init(struct supervisor *supervisor, const struct supervisor_optio
 {
     *supervisor = (struct supervisor){.options = options, .board = {.fd = -1}};
     supervisor->control.io.fd = -1;
+    supervisor->inbox = (struct inbox){-1, -1};
     list_init(&supervisor->generations);
     list_init(&supervisor->askers);
     list_init(&supervisor->queue);
@@ -320,11 +324,14 @@ int supervisor_init(struct supervisor *supervisor, const struct supervisor_optio
     supervisor->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
     if (!supervisor->loop)
         return -ENOMEM;
+    supervisor->shared = (struct generation_shared){supervisor->loop, &supervisor->activation,
+        &supervisor->inbox, &supervisor->board, &generation_calls, supervisor};
     for (size_t i = 0; i < SUPERVISOR_SIGNALS; i++) {
         ev_signal_init(&supervisor->signals[i], on_signal, handled_signals[i]);
         supervisor->signals[i].data = supervisor;
         ev_signal_start(supervisor->loop, &supervisor->signals[i]);
     }
+    init_timer(supervisor, &supervisor->settle, reload_settle_expired, 0);
     init_timer(supervisor, &supervisor->readiness, stop_readiness_over, 0);
     init_timer(supervisor, &supervisor->extend, on_extend, EXTEND_SECONDS);
     init_timer(supervisor, &supervisor->status, on_status, STATUS_SECONDS);
@@ -375,8 +382,8 @@ int supervisor_try_candidate(struct supervisor *supervisor, struct reason *reaso
 
 void supervisor_deinit(struct supervisor *supervisor)
 {
-    ev_timer *const timers[] = {
-        &supervisor->readiness, &supervisor->extend, &supervisor->status, &supervisor->watchdog};
+    ev_timer *const timers[] = {&supervisor->settle, &supervisor->readiness, &supervisor->extend,
+        &supervisor->status, &supervisor->watchdog};
 
     for (size_t i = 0; i < SUPERVISOR_SIGNALS; i++)
         ev_signal_stop(supervisor->loop, &supervisor->signals[i]);

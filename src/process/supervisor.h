@@ -24,6 +24,7 @@ enum phase {
     PHASE_SERVING,
     PHASE_PREFLIGHT, /* a reload: the binary on disk checks whether it can take over */
     PHASE_TRYING,    /* a reload, in the new image: the candidate generation is starting */
+    PHASE_SETTLING,  /* a reload: the former generation is moving its connections */
     PHASE_LEAVING,   /* a stop: /readyz says 503 and ReadinessDelay= runs */
     PHASE_STOPPING,  /* a stop: generations drain */
 };
@@ -55,25 +56,30 @@ struct supervisor {
     char *binary;
     struct activation activation;
     struct board board;
+    struct inbox inbox;
     struct control control;
+    struct generation_shared shared;
     struct config_sources current;   /* what the serving generation runs under */
     struct config_sources candidate; /* what a start or a reload tries */
     struct link generations;         /* all that have workers, oldest first */
     struct generation *serving;      /* the CURRENT one; NULL: none yet */
     struct generation *trying;       /* the STARTING one */
+    struct generation *settling;     /* the one that served before the reload under way */
     unsigned last_generation;        /* the highest number given out */
 
     struct preflight preflight;
-    struct link askers;  /* control connections that wait for the reload under way */
-    struct link queue;   /* and for the one after it */
-    bool again;          /* SIGHUP came during a reload */
-    uint64_t asked_usec; /* CLOCK_MONOTONIC: when the reload under way began */
+    struct link askers;      /* control connections that wait for the reload under way */
+    struct link queue;       /* and for the one after it */
+    bool again;              /* SIGHUP came during a reload */
+    uint64_t asked_usec;     /* CLOCK_MONOTONIC: when the reload under way began */
+    uint64_t committed_usec; /* and when its candidate became what serves */
+    struct counters before_commit;
 
     struct link stop_askers; /* they wait for our end */
     struct counters before_stop;
 
     ev_signal signals[SUPERVISOR_SIGNALS];
-    ev_timer readiness, extend, status, watchdog;
+    ev_timer settle, readiness, extend, status, watchdog;
     char *status_told;
 };
 

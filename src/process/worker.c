@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -15,6 +16,7 @@
 #include "net/listener.h"
 #include "observe/access_log.h"
 #include "process/channel.h"
+#include "process/mover.h"
 #include "process/service.h"
 
 /* How long requests under way may still take when the supervisor has died: a new one waits for us.
@@ -22,6 +24,12 @@
 #define ORPHAN_SECONDS 2.0
 /* Health probes get through when MaxConnections= is reached. */
 #define ADMIN_CONNECTIONS 64
+
+/* Fds that a worker needs beside its connections' and their files'. */
+#define SPARE_FDS (RECORD_FDS_MAX + 64)
+
+/* Listener numbers of connections whose listener is gone. */
+enum { DOOR_GONE = ACTIVATION_SOCKETS_MAX, DOOR_GONE_ADMIN };
 
 struct door { /* a listening socket and what we know of it */
     struct listener listener;
@@ -33,11 +41,14 @@ struct worker {
     struct ev_loop *loop;
     struct server server;
     struct service *service;
+    struct mover mover;
     struct access_log access_log;
+    size_t fd_limit; /* connections that RLIMIT_NOFILE leaves room for */
     struct door doors[ACTIVATION_SOCKETS_MAX];
     size_t door_count;
     bool full;     /* MaxConnections= reached: doors are paused */
     bool retiring; /* the doors close, or are closed */
+    bool cut;      /* its time to drain is over */
     ev_io channel;
     ev_timer deadline;
     ev_prepare flush;
@@ -94,9 +105,56 @@ static const struct listener_calls listener_calls = {on_accepted, on_exhausted};
 static struct handler *on_route(void *owner, unsigned listener, const struct request *request)
 {
     struct worker *worker = owner;
+    bool admin =
+        listener < worker->door_count ? worker->doors[listener].admin : listener == DOOR_GONE_ADMIN;
 
-    return service_route(worker->service, worker->doors[listener].admin, request);
+    return service_route(worker->service, admin, request);
 }
+
+static void on_describe(void *owner, unsigned listener, struct span *ret_name, bool *ret_admin)
+{
+    struct worker *worker = owner;
+
+    if (listener < worker->door_count) {
+        *ret_name = span_of(worker->setup->activation->sockets[listener].name);
+        *ret_admin = worker->doors[listener].admin;
+    } else {
+        *ret_name = (struct span){NULL, 0};
+        *ret_admin = listener == DOOR_GONE_ADMIN;
+    }
+}
+
+static unsigned on_find_listener(void *owner, struct span name, bool admin, bool *ret_drain)
+{
+    struct worker *worker = owner;
+
+    *ret_drain = false;
+    for (size_t i = 0; i < worker->door_count; i++)
+        if (worker->doors[i].admin == admin &&
+            span_equal(name, span_of(worker->setup->activation->sockets[i].name)))
+            return (unsigned)i;
+    *ret_drain = true;
+    return admin ? DOOR_GONE_ADMIN : DOOR_GONE;
+}
+
+static bool has_room(const struct worker *worker)
+{
+    size_t count = worker->server.connection_count;
+
+    return count < worker->setup->config->max_connections && count < worker->fd_limit;
+}
+
+static bool on_has_room(void *owner)
+{
+    struct worker *worker = owner;
+
+    if (has_room(worker))
+        return true;
+    worker->full = true;
+    return false;
+}
+
+static const struct mover_calls mover_calls = {on_find_listener, on_has_room};
 
 static void on_ended(void *owner)
 {
@@ -107,13 +165,14 @@ static void on_ended(void *owner)
             ev_break(worker->loop, EVBREAK_ALL);
         return;
     }
-    if (worker->full && worker->server.connection_count < worker->setup->config->max_connections) {
+    if (worker->full && has_room(worker)) {
         worker->full = false;
         resume_doors(worker);
+        mover_adopt(&worker->mover);
     }
 }
 
-static const struct server_calls server_calls = {on_route, on_ended};
+static const struct server_calls server_calls = {on_route, on_describe, on_ended};
 
 /*
  * A socket of systemd's keeps its queue for who comes next. One that we bound may vanish with us,
@@ -144,6 +203,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)events;
     log_warning("The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
+    worker->cut = true;
     server_cut(&worker->server);
     ev_break(loop, EVBREAK_ALL);
 }
@@ -151,13 +211,41 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 static void retire(struct worker *worker, enum retirement retirement, double seconds)
 {
     worker->retiring = true;
+    mover_pause(&worker->mover);
     close_doors(worker, retirement == RETIRING_STOP);
+    if (retirement == RETIRING_STOP) /* nobody comes after us to take what lies there */
+        mover_adopt_all(&worker->mover);
     ev_timer_stop(worker->loop, &worker->deadline);
     ev_timer_set(&worker->deadline, seconds, 0);
     ev_timer_start(worker->loop, &worker->deadline);
     server_retire(&worker->server, retirement);
+    if (retirement == RETIRING_MOVE)
+        mover_send(&worker->mover);
     if (worker->server.connection_count == 0)
         ev_break(worker->loop, EVBREAK_ALL);
+}
+
+/* How: by what the supervisor says of who follows. Its workers may be of another build. */
+static enum retirement way_to_retire(const struct message *message)
+{
+    int oldest, newest;
+
+    if (message->flags & MESSAGE_STOP)
+        return RETIRING_STOP;
+    if (sscanf(message->text, "%d %d", &oldest, &newest) == 2 && oldest <= RECORD_VERSION &&
+        RECORD_VERSION <= newest)
+        return RETIRING_MOVE;
+    log_info("The next generation does not read our records (version %d): connections drain here",
+        RECORD_VERSION);
+    return RETIRING_DRAIN;
+}
+
+static void serve(struct worker *worker)
+{
+    if (worker->retiring)
+        return;
+    resume_doors(worker);
+    mover_adopt(&worker->mover);
 }
 
 static void reopen_log(struct worker *worker)
@@ -177,8 +265,10 @@ static void on_message(struct worker *worker, const struct message *message)
         (void)channel_send(worker->setup->channel, &answer); /* unsent, it counts as hung: it is */
         return;
     case MESSAGE_RETIRE:
-        retire(worker, message->flags & MESSAGE_STOP ? RETIRING_STOP : RETIRING_DRAIN,
-            usec_to_seconds(message->value));
+        retire(worker, way_to_retire(message), usec_to_seconds(message->value));
+        return;
+    case MESSAGE_SERVE:
+        serve(worker);
         return;
     case MESSAGE_REOPEN:
         reopen_log(worker);
@@ -233,7 +323,6 @@ static void open_doors(struct worker *worker)
         door->open = true;
         listener_init(&door->listener, worker->loop, socket->fd, &listener_calls, worker);
     }
-    resume_doors(worker);
 }
 
 static int open_access_log(struct worker *worker, struct reason *reason)
@@ -273,6 +362,7 @@ static int start(struct worker *worker, struct reason *reason)
     init_watchers(worker);
     server_init(
         &worker->server, worker->loop, setup->config, setup->counters, NULL, &server_calls, worker);
+    mover_init(&worker->mover, worker->loop, &worker->server, setup->inbox, &mover_calls, worker);
     int r = open_access_log(worker, reason);
     if (r == 0)
         r = service_new(setup->config, setup->board, &worker->service, reason);
@@ -286,6 +376,7 @@ static void finish(struct worker *worker)
 {
     if (!worker->loop)
         return;
+    mover_destroy(&worker->mover);
     if (worker->server.loop)
         server_destroy(&worker->server);
     close_doors(worker, false);
@@ -312,6 +403,26 @@ static void leave_signals_to_supervisor(void)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+static void run(struct worker *worker)
+{
+    do {
+        ev_run(worker->loop, 0);
+        /* What a retiring worker sent while we stopped has nobody else to go to. */
+        if (worker->server.retirement == RETIRING_STOP)
+            mover_adopt_all(&worker->mover);
+    } while (worker->server.connection_count > 0 && !worker->cut);
+}
+
+static size_t connections_by_fds(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= SPARE_FDS + 2)
+        return 1;
+    return (size_t)(limit.rlim_cur - SPARE_FDS) /
+           2; /* each may have a file open beside its socket */
+}
+
 int worker_main(const struct worker_setup *setup)
 {
     static struct worker worker; /* of some 100 KB: not on the stack */
@@ -319,6 +430,7 @@ int worker_main(const struct worker_setup *setup)
     struct reason reason = {""};
 
     worker.setup = setup;
+    worker.fd_limit = connections_by_fds();
     leave_signals_to_supervisor();
     (void)prctl(PR_SET_NAME, "baton-worker"); /* for ps; a name too long is the only error */
     log_identify("worker", setup->generation, setup->number);
@@ -330,7 +442,7 @@ int worker_main(const struct worker_setup *setup)
     }
     (void)channel_send(setup->channel, &message); /* without a supervisor there is nobody to tell */
     if (r == 0)
-        ev_run(worker.loop, 0);
+        run(&worker);
     finish(&worker);
     return r < 0;
 }

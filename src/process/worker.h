@@ -3,6 +3,7 @@
 #include "config/config.h"
 #include "observe/board.h"
 #include "process/activation.h"
+#include "process/inbox.h"
 
 /*
  * The worker's role: one process, one loop, no threads. Accepts, serves, and retires when the
@@ -15,6 +16,7 @@ struct worker_setup {
     const struct board *board;
     const struct config *config;
     const struct activation *activation;
+    const struct inbox *inbox;
 };
 
 /*

@@ -1,0 +1,205 @@
+#include "connection/move.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+
+static enum record_kind kind_of(enum connection_state state)
+{
+    switch (state) {
+    case CONNECTION_HEAD:
+        return RECORD_HEAD;
+    case CONNECTION_BODY:
+        return RECORD_BODY;
+    case CONNECTION_REPLY:
+        return RECORD_REPLY;
+    case CONNECTION_LINGER:
+        return RECORD_LINGER;
+    default: /* a closed one is freed in the event that closes it */
+        return RECORD_IDLE;
+    }
+}
+
+static enum connection_state state_of(enum record_kind kind)
+{
+    switch (kind) {
+    case RECORD_HEAD:
+        return CONNECTION_HEAD;
+    case RECORD_BODY:
+        return CONNECTION_BODY;
+    case RECORD_REPLY:
+        return CONNECTION_REPLY;
+    case RECORD_LINGER:
+        return CONNECTION_LINGER;
+    case RECORD_IDLE:
+        break;
+    }
+    return CONNECTION_IDLE;
+}
+
+static void describe_reading(const struct connection *connection, struct record *record)
+{
+    const struct reading *reading = connection->reading;
+
+    record->received =
+        (struct span){reading->bytes + reading->start, reading->end - reading->start};
+    if (record->kind == RECORD_HEAD || reading->request.head_length == 0)
+        return;
+    double ago = ev_now(connection->server->loop) - reading->began;
+    record->began_usec = ago > 0 ? (uint64_t)(ago * (double)USEC_PER_SEC) : 0;
+    record->head_length = (uint32_t)reading->request.head_length;
+    record->body = (uint32_t)(reading->body - reading->start);
+    record->body_left = reading->body_left;
+    record->body_read = reading->body_read;
+    record->chunked = reading->chunked;
+}
+
+void move_describe(const struct connection *connection, struct record *ret)
+{
+    struct server *server = connection->server;
+    double left = deadline_left(&connection->deadline, server->loop);
+
+    *ret = (struct record){
+        .kind = kind_of(connection->state),
+        .close = connection->close,
+        .linger = connection->linger,
+        .status = connection->status,
+        .reason = (uint16_t)connection->reason,
+        .peer = connection->peer,
+        .requests = connection->requests,
+        .head_sent = connection->head_sent,
+        .sent = connection->sent,
+        .deadline_usec = left < 0 ? -1 : (int64_t)(left * (double)USEC_PER_SEC),
+    };
+    if (ret->kind == RECORD_IDLE || ret->kind == RECORD_HEAD) /* what a former answer left there */
+        ret->close = ret->linger = false;
+    server->calls->describe(server->owner, connection->listener, &ret->listener, &ret->admin);
+    if (connection->reading)
+        describe_reading(connection, ret);
+    const struct output *output = connection->output;
+    if (output) {
+        memcpy(ret->parts, output->parts, output->count * sizeof *ret->parts);
+        ret->part_count = output->count;
+        ret->unsent = output_memory(output);
+        ret->file = output->file >= 0;
+    }
+}
+
+void move_complete(struct connection *connection)
+{
+    static const enum counter kinds[] = {
+        [CONNECTION_IDLE] = COUNTER_MOVED_IDLE,
+        [CONNECTION_HEAD] = COUNTER_MOVED_HEAD,
+        [CONNECTION_BODY] = COUNTER_MOVED_BODY,
+        [CONNECTION_REPLY] = COUNTER_MOVED_REPLY,
+        [CONNECTION_LINGER] = COUNTER_MOVED_LINGER,
+    };
+
+    connection->server->counters->values[kinds[connection->state]]++;
+    connection_end(connection, COUNTER_END_MOVED);
+}
+
+/* A record comes with the kinds of fds it needs: a connected stream socket, and a regular file. */
+static bool fds_are_right(const struct record *record, int fd, int file)
+{
+    int type = 0, listening = 1;
+    socklen_t length = sizeof type;
+    struct stat status;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
+        return false;
+    length = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening)
+        return false;
+    if (!record->file)
+        return file < 0;
+    return fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static struct address peer_of(const struct record *record)
+{
+    struct address peer = {.ipv6 = record->peer, .length = sizeof record->peer};
+    return peer;
+}
+
+static int adopt_reading(struct connection *connection, const struct record *record)
+{
+    struct server *server = connection->server;
+    struct reading *reading =
+        reading_take_with(&server->readings, &server->head_limits, record->received);
+
+    if (!reading)
+        return -ENOMEM;
+    connection->reading = reading;
+    if (record->kind == RECORD_HEAD || record->head_length == 0)
+        return 0;
+    if (!reading_resume(reading, record->head_length, record->body))
+        return -EINVAL;
+    reading->body_left = record->body_left;
+    reading->body_read = record->body_read;
+    reading->chunked = record->chunked;
+    reading->began = ev_now(server->loop) - (double)record->began_usec / (double)USEC_PER_SEC;
+    return 0;
+}
+
+static int adopt_output(struct connection *connection, const struct record *record, int *file)
+{
+    struct output view = {
+        .parts = (struct part *)record->parts, /* only read by output_keep() */
+        .count = record->part_count,
+        .bytes = record->unsent.at,
+        .file = *file,
+    };
+
+    connection->output = output_keep(&view);
+    if (!connection->output)
+        return -ENOMEM;
+    *file = -1;
+    return 0;
+}
+
+static int fill(struct connection *connection, const struct record *record, int *file)
+{
+    int r = 0;
+
+    connection->close = record->close;
+    connection->linger = record->linger;
+    connection->status = record->status;
+    connection->reason = (enum counter)record->reason;
+    connection->requests = record->requests;
+    connection->head_sent = record->head_sent;
+    connection->sent = record->sent;
+    if (record->received.length > 0)
+        r = adopt_reading(connection, record);
+    if (r == 0 && record->part_count > 0)
+        r = adopt_output(connection, record, file);
+    return r;
+}
+
+int move_adopt(struct server *server, const struct record *record, int fd, int file_fd,
+    unsigned listener, bool drain)
+{
+    CLEANUP_FD int file = file_fd;
+    struct address peer = peer_of(record);
+
+    if (!fds_are_right(record, fd, file)) {
+        fd_close(fd);
+        return -EINVAL;
+    }
+    server->counters->values[COUNTER_ADOPTED]++;
+    struct connection *connection = connection_new(server, fd, &peer, listener);
+    if (!connection)
+        return -ENOMEM;
+    connection->drain = drain;
+    int r = fill(connection, record, &file);
+    if (r < 0) {
+        connection_end(connection, COUNTER_END_FAILED);
+        return r;
+    }
+    connection_resume(connection, state_of(record->kind), record->deadline_usec);
+    return 0;
+}

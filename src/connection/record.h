@@ -1,0 +1,80 @@
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/span.h"
+#include "connection/answer.h"
+#include "http/chunked.h"
+
+/*
+ * A connection written down, to travel to another worker beside its fds. Plain values in the
+ * machine's own byte order: both ends are processes of one machine, but maybe of different builds,
+ * so it carries a version, and the reader checks every field as it would a stranger's bytes.
+ *
+ * A message is a head, and then records one behind the other; each record takes its fds from the
+ * message's in order: the client's, and where it says so, the file's.
+ */
+
+/* Of the layout below. A build reads RECORD_VERSION_OLDEST to RECORD_VERSION and writes the latter.
+ */
+#ifndef RECORD_VERSION /* a test builds one that differs */
+#define RECORD_VERSION 1
+#endif
+#define RECORD_VERSION_OLDEST RECORD_VERSION
+
+#define RECORD_MESSAGE_MAX                                                                         \
+    (160u * 1024)          /* below half of the smallest usual socket buffer (208 KiB) */
+#define RECORD_FDS_MAX 250 /* the kernel takes up to 253 in a message (unix(7)) */
+#define RECORD_NAME_MAX 255
+
+/* What it was doing; numbers are part of the format. */
+enum record_kind {
+    RECORD_IDLE = 1,
+    RECORD_HEAD = 2,
+    RECORD_BODY = 3,
+    RECORD_REPLY = 4,
+    RECORD_LINGER = 5,
+};
+
+struct record {
+    enum record_kind kind;
+    bool close, linger, admin, file;
+    uint16_t status;
+    uint16_t reason; /* enum counter: COUNTER_END_..., 0: none yet */
+    struct sockaddr_in6 peer;
+    uint64_t requests, head_sent, sent;
+    int64_t deadline_usec; /* left; -1: none */
+    uint64_t began_usec;   /* since the head was complete */
+    struct span listener;  /* its name */
+    /* HEAD, BODY, REPLY: bytes from the start of the current head on. */
+    struct span received;
+    uint32_t head_length; /* BODY, REPLY: of the complete head */
+    uint32_t body;        /* BODY, REPLY: where in received what follows begins */
+    uint64_t body_left, body_read;
+    struct chunked chunked;
+    /* REPLY: what is left of the answer. */
+    struct part parts[ANSWER_PARTS_MAX + 1];
+    size_t part_count;
+    struct span unsent; /* the memory that PART_BYTES parts lie in */
+};
+
+/* Begins a message in the empty @message. Returns 0 or -ENOMEM. */
+int record_begin(struct buffer *message);
+/* Appends a record. Returns 0, or with the message as it was: -EMSGSIZE (no room in it), -ENOMEM.
+ */
+int record_append(struct buffer *message, const struct record *record);
+
+/* Reads the head of a message. Returns how many records follow, or -EINVAL (none of this version).
+ */
+int record_open(struct span *message);
+/*
+ * Cuts the next record off and checks it; its spans point into the message. Returns 0, or -EINVAL:
+ * then the rest of the message cannot be read either.
+ */
+int record_next(struct span *message, struct record *ret);
+/* How many fds a record takes. */
+size_t record_fds(const struct record *record);

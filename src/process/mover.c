@@ -1,0 +1,261 @@
+#include "process/mover.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "connection/move.h"
+
+/* No event tells when fds in flight have become fewer. */
+#define CROWDED_SECONDS 0.01
+
+static void count(struct mover *mover, enum counter counter)
+{
+    mover->server->counters->values[counter]++;
+}
+
+/* ---- adopting ---- */
+
+static void adopt_one(struct mover *mover, const struct record *record, size_t *used)
+{
+    bool drain;
+    unsigned listener =
+        mover->calls->find_listener(mover->owner, record->listener, record->admin, &drain);
+    int fd = mover->fds.fds[(*used)++];
+    int file = record->file ? mover->fds.fds[(*used)++] : -1;
+
+    if (move_adopt(mover->server, record, fd, file, listener, drain) < 0)
+        count(mover, COUNTER_MOVE_REFUSED);
+}
+
+/* Adopts what can be read of the message; fds that nothing was said of are closed. */
+static void adopt_message(struct mover *mover)
+{
+    static struct record record; /* of some 3 KB, and there is one loop */
+    struct span rest = buffer_span(&mover->message);
+    size_t used = 0;
+    int left = record_open(&rest);
+
+    for (; left > 0; left--) {
+        if (record_next(&rest, &record) < 0 || used + record_fds(&record) > mover->fds.count)
+            break;
+        adopt_one(mover, &record, &used);
+    }
+    if (left == 0 && rest.length == 0 && used == mover->fds.count)
+        return;
+    log_warning("A message of moved connections is malformed: %zu of its fds are closed",
+        mover->fds.count - used);
+    count(mover, COUNTER_MOVE_REFUSED);
+    while (used < mover->fds.count)
+        fd_close(mover->fds.fds[used++]);
+}
+
+/* Returns whether there was a message. */
+static bool receive(struct mover *mover)
+{
+    int r = inbox_receive(mover->readable.fd, &mover->message, &mover->fds);
+
+    if (r == INBOX_EMPTY)
+        return false;
+    if (r < 0 && r != -EMFILE) {
+        log_error("The inbox cannot be read: %s", strerror(-r));
+        ev_io_stop(mover->loop, &mover->readable);
+        return false;
+    }
+    if (r == -EMFILE)
+        log_error("Out of file descriptors: moved connections were lost (LimitNOFILE=)");
+    adopt_message(mover);
+    return true;
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *io, int events)
+{
+    struct mover *mover = io->data;
+
+    (void)loop;
+    (void)events;
+    if (mover->calls->has_room(mover->owner))
+        (void)receive(mover); /* one message a turn: the other workers get theirs */
+    else
+        mover_pause(mover);
+}
+
+/* ---- sending ---- */
+
+/*
+ * How many connections go in one message: as many as fit when there are thousands, but so few of a
+ * smaller number that every worker that follows gets its share.
+ */
+static size_t batch_limit(const struct mover *mover)
+{
+    size_t share = mover->server->connection_count / 16;
+
+    if (share < 8)
+        return 8;
+    return share < RECORD_FDS_MAX ? share : RECORD_FDS_MAX;
+}
+
+static void batch_begin(struct mover *mover)
+{
+    mover->batch_count = 0;
+    mover->fds.count = 0;
+    (void)record_begin(&mover->message); /* without memory the first record does not fit either */
+}
+
+static void on_crowded(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct mover *mover = timer->data;
+
+    (void)loop;
+    (void)events;
+    mover->waiting = false; /* the turn that begins sends */
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *io, int events)
+{
+    struct mover *mover = io->data;
+
+    (void)events;
+    ev_io_stop(loop, io);
+    mover->waiting = false; /* as above */
+}
+
+static void wait_for_room(struct mover *mover, int why)
+{
+    mover->waiting = true;
+    count(mover, COUNTER_MOVE_FULL);
+    if (why == INBOX_FULL) {
+        ev_io_start(mover->loop, &mover->writable);
+    } else {
+        ev_timer_set(&mover->crowded, CROWDED_SECONDS, 0);
+        ev_timer_start(mover->loop, &mover->crowded);
+    }
+}
+
+/* A batch goes as a whole or not at all: until it has gone, its connections are served here. */
+static bool batch_send(struct mover *mover)
+{
+    if (mover->batch_count == 0)
+        return true;
+    int r = inbox_send(mover->writable.fd, buffer_span(&mover->message), &mover->fds);
+    if (r == INBOX_FULL || r == INBOX_CROWDED) {
+        wait_for_room(mover, r);
+        return false;
+    }
+    if (r < 0) {
+        log_error("The inbox cannot be written: %s; connections drain here", strerror(-r));
+        mover_pause(mover);
+        server_retire(mover->server, RETIRING_DRAIN);
+        return false;
+    }
+    for (size_t i = 0; i < mover->batch_count; i++)
+        move_complete(mover->batch[i]);
+    batch_begin(mover);
+    return true;
+}
+
+/* -EMSGSIZE: it does not fit any more. */
+static int batch_add(struct mover *mover, struct connection *connection)
+{
+    static struct record record; /* as in adopt_message() */
+
+    move_describe(connection, &record);
+    if (mover->batch_count == mover->batch_limit ||
+        mover->fds.count + record_fds(&record) > RECORD_FDS_MAX)
+        return -EMSGSIZE;
+    int r = record_append(&mover->message, &record);
+    if (r < 0)
+        return r;
+    mover->batch[mover->batch_count++] = connection;
+    mover->fds.fds[mover->fds.count++] = connection->io.fd;
+    if (record.file)
+        mover->fds.fds[mover->fds.count++] = connection->output->file;
+    return 0;
+}
+
+/* Too large for any message: it goes on here, and is tried again when it has sent some more. */
+static void leave_behind(struct mover *mover, struct connection *connection)
+{
+    if (!connection->unfit)
+        count(mover, COUNTER_MOVE_UNFIT);
+    connection->unfit = true;
+}
+
+static void send_all(struct mover *mover)
+{
+    mover->batch_limit = batch_limit(mover);
+    batch_begin(mover);
+    LIST_EACH (link, &mover->server->connections) {
+        struct connection *connection = CONTAINER_OF(link, struct connection, link);
+        int r = batch_add(mover, connection);
+        if (r < 0 && mover->batch_count > 0) {
+            if (!batch_send(mover))
+                return;
+            r = batch_add(mover, connection);
+        }
+        if (r < 0)
+            leave_behind(mover, connection);
+    }
+    (void)batch_send(mover); /* what is left behind waits for room */
+}
+
+static void on_turn(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+    struct mover *mover = prepare->data;
+
+    (void)loop;
+    (void)events;
+    if (!mover->waiting)
+        send_all(mover);
+}
+
+/* ---- beginning and end ---- */
+
+void mover_init(struct mover *mover, struct ev_loop *loop, struct server *server,
+    const struct inbox *inbox, const struct mover_calls *calls, void *owner)
+{
+    mover->loop = loop;
+    mover->server = server;
+    mover->calls = calls;
+    mover->owner = owner;
+    ev_io_init(&mover->readable, on_readable, inbox->read, EV_READ);
+    ev_io_init(&mover->writable, on_writable, inbox->write, EV_WRITE);
+    ev_prepare_init(&mover->each_turn, on_turn);
+    ev_timer_init(&mover->crowded, on_crowded, 0, 0);
+    mover->readable.data = mover->writable.data = mover->each_turn.data = mover->crowded.data =
+        mover;
+}
+
+void mover_destroy(struct mover *mover)
+{
+    mover_pause(mover);
+    buffer_clear(&mover->message);
+}
+
+void mover_adopt(struct mover *mover)
+{
+    ev_io_start(mover->loop, &mover->readable);
+}
+
+void mover_pause(struct mover *mover)
+{
+    ev_io_stop(mover->loop, &mover->readable);
+    ev_io_stop(mover->loop, &mover->writable);
+    ev_prepare_stop(mover->loop, &mover->each_turn);
+    ev_timer_stop(mover->loop, &mover->crowded);
+    mover->waiting = false;
+}
+
+void mover_adopt_all(struct mover *mover)
+{
+    while (receive(mover))
+        ;
+}
+
+void mover_send(struct mover *mover)
+{
+    mover_pause(mover);
+    ev_prepare_start(mover->loop, &mover->each_turn);
+    send_all(mover);
+}

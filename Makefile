@@ -47,11 +47,15 @@ LDLIBS := -lsystemd -lev -linih $(LLHTTP_LIBS)
 SOURCES := $(wildcard src/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
-SUPPORT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/support/*.c))
+LOAD := $(BUILD)/tests/support/load
+LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 STATIC_TESTS := tests/layers tests/format tests/install
 SCENARIO_TESTS := $(wildcard tests/scenario/*.t)
 GUEST_TESTS := $(wildcard tests/guest/*.t)
+
+# One line a step; `make V=1` shows the whole commands. $(call step,NAME,command)
+step = $(if $(V),,@echo '  $(1)	$@';) $(2)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -61,29 +65,32 @@ GUEST_TESTS := $(wildcard tests/guest/*.t)
 all: $(BUILD)/baton
 
 $(BUILD)/baton: $(BUILD)/src/main.o $(BUILD)/libbaton.a
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 $(BUILD)/libbaton.a: $(OBJECTS) $(LLHTTP_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call step,AR,$(AR) rcs $@ $^)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call step,CC,$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<)
 
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) -O2 -g $(LLHTTP_CPPFLAGS) -w $(SANITIZE) $(HARDENING) -c -o $@ $<
+	$(call step,CC,$(CC) -O2 -g $(LLHTTP_CPPFLAGS) -w $(SANITIZE) $(HARDENING) -c -o $@ $<)
 
 # A test program; $(1): the folder, $(2): further options.
 define PROGRAM_RULE
 $$(BUILD)/tests/$(1)/%: tests/$(1)/%.c $$(BUILD)/libbaton.a $$(BUILD)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP $$(LDFLAGS) -o $$@ $$< $$(BUILD)/libbaton.a $$(LDLIBS) $(2)
+	$$(call step,CC,$$(CC) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP $$(LDFLAGS) -o $$@ $$< \
+		$$(BUILD)/libbaton.a $$(LDLIBS) $(2))
 endef
 $(eval $(call PROGRAM_RULE,unit,-lcmocka))
-$(eval $(call PROGRAM_RULE,support))
 $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
+
+$(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
+	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 # Changes, and with it every object, when the compiler's options do.
 $(BUILD)/flags: export FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
@@ -113,7 +120,9 @@ $(BUILD)/run/baton.conf: packaging/baton.conf
 	@mkdir -p $(@D)
 	@sed 's|@site@|$(CURDIR)/packaging/site|' $< >$@
 
-TEST_ENVIRONMENT = BATON=$(abspath $(BUILD)/baton) BATON_BUILD=$(abspath $(BUILD))
+# A test that calls make gets the variables of this one, but not its job server.
+TEST_ENVIRONMENT = BATON=$(abspath $(BUILD)/baton) BATON_BUILD=$(abspath $(BUILD)) \
+	MAKEFLAGS='$(filter-out -j% --jobserver%,$(MAKEFLAGS))' MAKELEVEL=0
 # Guests are heavy and boot one after the other; everything else runs beside.
 PROVE = @$(TEST_ENVIRONMENT) prove --jobs $(JOBS) --rules 'seq=tests/guest/*' --rules 'par=**' \
 	$(PROVE_FLAGS)
@@ -127,7 +136,7 @@ check:
 
 .PHONY: unit-tests test-programs
 unit-tests: $(UNIT_TESTS)
-test-programs: $(BUILD)/baton $(UNIT_TESTS) $(SUPPORT)
+test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD)
 	@:
 
 ##   make unit-check       the tests of single modules
@@ -237,7 +246,7 @@ uninstall:
 ##   make clean            remove what was built
 .PHONY: clean
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(addprefix $(BUILD)-,asan fuzz gcc clang)
 
 .PHONY: help
 help:

@@ -188,14 +188,17 @@ static void describe_outcome(struct supervisor *supervisor, char *text, size_t s
     uint64_t finishing = 0;
 
     board_sum(&supervisor->board, &now);
-    uint64_t hops = now.values[COUNTER_ADOPTED] - before->values[COUNTER_ADOPTED];
+    /* Some changed workers twice: a worker of the former generation adopted them before it retired.
+     */
+    uint64_t hops = supervisor->board.slots[0].counters.values[COUNTER_ADOPTED];
     for (unsigned i = 1; i < BOARD_SLOTS; i++) {
         const struct board_slot *slot = &supervisor->board.slots[i];
+        if (slot->state != BOARD_FREE && slot->generation != serving->number)
+            hops += slot->counters.values[COUNTER_ADOPTED];
         if (slot->state == BOARD_RETIRING)
             finishing += counters_open(&slot->counters);
-        else if (slot->generation == serving->number) /* arrived; the rest changed workers twice */
-            hops -= slot->counters.values[COUNTER_ADOPTED];
     }
+    hops -= before->values[COUNTER_ADOPTED];
     (void)snprintf(text, size,
         "Reloaded in %" PRIu64 " ms: generation %u serves with %u worker%s; connections: %" PRIu64
         " moved, %" PRIu64 " still finishing, %" PRIu64 " cut",

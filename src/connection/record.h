@@ -26,8 +26,7 @@
 #endif
 #define RECORD_VERSION_OLDEST RECORD_VERSION
 
-#define RECORD_MESSAGE_MAX                                                                         \
-    (160u * 1024)          /* below half of the smallest usual socket buffer (208 KiB) */
+#define RECORD_MESSAGE_MAX (4u << 20)
 #define RECORD_FDS_MAX 250 /* the kernel takes up to 253 in a message (unix(7)) */
 #define RECORD_NAME_MAX 255
 

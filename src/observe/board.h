@@ -37,7 +37,8 @@ struct board_head {
     uint32_t generation; /* the current one */
     uint32_t reloads, reloads_refused, worker_crashes;
     uint64_t started_usec; /* CLOCK_REALTIME of the first start */
-    uint8_t reserved[64];
+    uint32_t parking;      /* what lies in the inbox waits for the next instance */
+    uint8_t reserved[60];
 };
 
 struct board {

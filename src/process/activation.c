@@ -13,6 +13,7 @@
 
 #include "base/buffer.h"
 #include "base/fd.h"
+#include "process/inbox.h"
 
 #define BACKLOG 4096 /* listen(2) cuts it to net.core.somaxconn */
 
@@ -30,12 +31,30 @@ static int check_type(int fd, const char *name, struct reason *reason)
     return 0;
 }
 
+/* What is no end of an inbox was not stored by us: it is closed. */
+static bool take_stored(struct activation *activation, int fd, const char *name)
+{
+    int *end = strcmp(name, INBOX_READ_NAME) == 0    ? &activation->stored.inbox_read
+               : strcmp(name, INBOX_WRITE_NAME) == 0 ? &activation->stored.inbox_write
+                                                     : NULL;
+
+    if (!end)
+        return false;
+    if (*end < 0 && inbox_is_end(fd) && fd_set_cloexec(fd, true) == 0)
+        *end = fd;
+    else
+        fd_close(fd);
+    return true;
+}
+
 static int take_one(
     struct activation *activation, int fd, const char *name, bool ours, struct reason *reason)
 {
     struct activation_socket *socket = &activation->sockets[activation->count];
-    int r = check_type(fd, name, reason);
 
+    if (take_stored(activation, fd, name))
+        return 0;
+    int r = check_type(fd, name, reason);
     if (r == 0)
         r = fd_set_cloexec(fd, true);
     if (r == 0)
@@ -54,11 +73,11 @@ int activation_take(struct activation *activation, const char *ours, struct reas
     char **names = NULL;
     int count = sd_listen_fds_with_names(0, &names), r = 0;
 
-    *activation = (struct activation){0};
+    *activation = (struct activation){.stored = {-1, -1}};
     if (count < 0)
         return reason_set(
             reason, count, "the passed sockets (LISTEN_FDS) cannot be read: %s", strerror(-count));
-    if (count > ACTIVATION_SOCKETS_MAX)
+    if (count > ACTIVATION_SOCKETS_MAX) /* with the two that may have been stored */
         r = reason_set(reason, -E2BIG, "%d sockets were passed; at most %d are taken", count,
             ACTIVATION_SOCKETS_MAX);
     size_t known = strlen(ours);

@@ -20,9 +20,15 @@ struct activation_socket {
     bool ours; /* we bound it: we may close it, and nobody else keeps it open */
 };
 
+/* Sockets that systemd kept for us, known by name (FDNAME=, sd_notify(3)): not listening ones. */
+struct activation_stored {
+    int inbox_read, inbox_write; /* -1: none. Owned by whoever takes them. */
+};
+
 struct activation {
     struct activation_socket sockets[ACTIVATION_SOCKETS_MAX];
     size_t count;
+    struct activation_stored stored;
 };
 
 /*

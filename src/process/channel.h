@@ -19,10 +19,14 @@ enum message_kind {
     MESSAGE_READY = 64,  /* it has all it needs, and can serve */
     MESSAGE_PONG = 65,   /* value: of the ping */
     MESSAGE_FAILED = 66, /* it cannot start; text: why */
+    MESSAGE_SERVING =
+        67, /* the answer to SERVE: it accepts, and has adopted what lay in the inbox */
 };
 
 enum message_flags {
     MESSAGE_STOP = 1, /* there is no next generation: idle connections are closed */
+    MESSAGE_PARK =
+        2, /* with MESSAGE_STOP: connections are left in the inbox for the next instance */
 };
 
 struct message {

@@ -79,6 +79,12 @@ static void on_message(struct child *child, const struct message *message)
         child_assume_ready(child);
         child->calls->ready(child);
         return;
+    case MESSAGE_SERVING:
+        if (child->state == CHILD_READY) {
+            child->state = CHILD_SERVING;
+            child->calls->serving(child);
+        }
+        return;
     case MESSAGE_PONG:
         on_pong(child, message->value);
         return;

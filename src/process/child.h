@@ -16,6 +16,7 @@
 enum child_state {
     CHILD_STARTING,
     CHILD_READY,
+    CHILD_SERVING,
     CHILD_RETIRING,
 };
 
@@ -23,6 +24,8 @@ struct child;
 
 struct child_calls {
     void (*ready)(struct child *child);
+    /* It accepts, and has adopted what lay in the inbox. */
+    void (*serving)(struct child *child);
     /* It is reaped; @status as waitpid(2) has it. The callee removes and frees it. */
     void (*gone)(struct child *child, int status);
 };

@@ -52,6 +52,20 @@ static void on_child_ready(struct child *child)
         generation->shared->calls->ready(generation);
 }
 
+static void on_child_serving(struct child *child)
+{
+    struct generation *generation = child->owner;
+    unsigned serving = 0;
+
+    LIST_EACH (link, &generation->children)
+        serving += CONTAINER_OF(link, struct child, link)->state == CHILD_SERVING;
+    if (generation->state != GENERATION_CURRENT || generation->serves ||
+        serving < generation->wanted)
+        return;
+    generation->serves = true;
+    generation->shared->calls->serving(generation);
+}
+
 /* What waitpid(2) says, for people. */
 static void describe_exit(const struct child *child, int status, char *text, size_t size)
 {
@@ -130,7 +144,7 @@ static void on_child_gone(struct child *child, int status)
     }
 }
 
-static const struct child_calls child_calls = {on_child_ready, on_child_gone};
+static const struct child_calls child_calls = {on_child_ready, on_child_serving, on_child_gone};
 
 static unsigned free_number(const struct generation *generation)
 {

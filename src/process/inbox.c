@@ -2,11 +2,17 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 
 #define SEND_BUFFER (8 << 20)
+
+/* All that a message says itself: that its first fd holds the records. */
+static const char marker[8] = "BTNINBOX";
 
 int inbox_open(struct inbox *ret)
 {
@@ -14,11 +20,21 @@ int inbox_open(struct inbox *ret)
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    /* Room for the connections of a whole generation, where the system grants it (wmem_max). */
+    /* The system may grant less (net.core.wmem_max): 416 KiB hold some 500 messages. */
     if (setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
         (void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     *ret = (struct inbox){.read = pair[0], .write = pair[1]};
     return 0;
+}
+
+bool inbox_is_end(int fd)
+{
+    int domain = 0, type = 0, listening = 1;
+    socklen_t length = sizeof(int);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_SEQPACKET &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && !listening;
 }
 
 void inbox_close(struct inbox *inbox)
@@ -27,16 +43,22 @@ void inbox_close(struct inbox *inbox)
     inbox->write = fd_close(inbox->write);
 }
 
-union control_space {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof((struct inbox_fds *)0)->fds)];
+/* The records' memfd and the connections' fds. */
+struct cargo {
+    int fds[1 + RECORD_FDS_MAX];
+    size_t count;
 };
 
-int inbox_send(int fd, struct span message, const struct inbox_fds *fds)
+union control_space {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof((struct cargo *)0)->fds)];
+};
+
+static int send_cargo(int fd, const struct cargo *cargo)
 {
     union control_space control;
-    size_t size = fds->count * sizeof *fds->fds;
-    struct iovec bytes = {(void *)message.at, message.length};
+    size_t size = cargo->count * sizeof *cargo->fds;
+    struct iovec bytes = {(void *)marker, sizeof marker};
     struct msghdr head = {
         .msg_iov = &bytes,
         .msg_iovlen = 1,
@@ -49,7 +71,7 @@ int inbox_send(int fd, struct span message, const struct inbox_fds *fds)
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(size);
-    memcpy(CMSG_DATA(rights), fds->fds, size);
+    memcpy(CMSG_DATA(rights), cargo->fds, size);
     if (sendmsg(fd, &head, MSG_NOSIGNAL) >= 0)
         return INBOX_DONE;
     switch (errno) {
@@ -63,7 +85,21 @@ int inbox_send(int fd, struct span message, const struct inbox_fds *fds)
     return -errno;
 }
 
-static void take_fds(struct msghdr *head, struct inbox_fds *ret)
+int inbox_send(int fd, struct span message, const struct inbox_fds *fds)
+{
+    CLEANUP_FD int records = memfd_create("baton-records", MFD_CLOEXEC);
+    struct cargo cargo = {.fds = {records}, .count = 1 + fds->count};
+
+    if (records < 0)
+        return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? INBOX_CROWDED : -errno;
+    int r = fd_write_all(records, message.at, message.length);
+    if (r < 0)
+        return r == -ENOSPC || r == -ENOMEM ? INBOX_CROWDED : r;
+    memcpy(cargo.fds + 1, fds->fds, fds->count * sizeof *fds->fds);
+    return send_cargo(fd, &cargo);
+}
+
+static void take_cargo(struct msghdr *head, struct cargo *ret)
 {
     ret->count = 0;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(head); part; part = CMSG_NXTHDR(head, part)) {
@@ -75,22 +111,70 @@ static void take_fds(struct msghdr *head, struct inbox_fds *ret)
     }
 }
 
+static int read_records(int fd, struct buffer *message)
+{
+    struct stat status;
+    ssize_t n;
+
+    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size < 0 ||
+        status.st_size > RECORD_MESSAGE_MAX)
+        return -EBADMSG;
+    size_t length = (size_t)status.st_size;
+    int r = buffer_reserve(message, length);
+    if (r < 0)
+        return r;
+    while (message->length < length) {
+        n = pread(
+            fd, message->bytes + message->length, length - message->length, (off_t)message->length);
+        if (n <= 0)
+            return -EBADMSG;
+        message->length += (size_t)n;
+    }
+    return 0;
+}
+
+/* Whatever was received, its fds end up in @ret_fds or closed. */
+static int unpack(const char *said, ssize_t length, struct cargo *cargo, struct buffer *message,
+    struct inbox_fds *ret)
+{
+    CLEANUP_FD int records = cargo->count > 0 ? cargo->fds[0] : -1;
+    int r = -EBADMSG;
+
+    ret->count = 0;
+    if (length == sizeof marker && memcmp(said, marker, sizeof marker) == 0 && records >= 0)
+        r = read_records(records, message);
+    for (size_t i = 1; i < cargo->count; i++) {
+        if (r == 0)
+            ret->fds[ret->count++] = cargo->fds[i];
+        else
+            fd_close(cargo->fds[i]);
+    }
+    return r;
+}
+
 int inbox_receive(int fd, struct buffer *message, struct inbox_fds *ret_fds)
 {
     union control_space control;
-    struct msghdr head = {.msg_control = control.bytes, .msg_controllen = sizeof control};
+    char said[sizeof marker + 1]; /* one more, so that a longer message shows */
+    struct iovec bytes = {said, sizeof said};
+    struct msghdr head = {
+        .msg_iov = &bytes,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control,
+    };
+    struct cargo cargo;
 
     message->length = 0;
-    int r = buffer_reserve(message, RECORD_MESSAGE_MAX);
-    if (r < 0)
-        return r;
-    struct iovec bytes = {message->bytes, RECORD_MESSAGE_MAX};
-    head.msg_iov = &bytes;
-    head.msg_iovlen = 1;
+    ret_fds->count = 0;
     ssize_t n = recvmsg(fd, &head, MSG_CMSG_CLOEXEC);
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? INBOX_EMPTY : -errno;
-    message->length = (size_t)n;
-    take_fds(&head, ret_fds);
+    take_cargo(&head, &cargo);
+    if (n == 0 && cargo.count == 0)
+        return -EPIPE; /* nobody holds the other end any more */
+    int r = unpack(said, n, &cargo, message, ret_fds);
+    if (r < 0)
+        return r;
     return head.msg_flags & MSG_CTRUNC ? -EMFILE : INBOX_DONE;
 }

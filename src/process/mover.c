@@ -9,6 +9,11 @@
 
 /* No event tells when fds in flight have become fewer. */
 #define CROWDED_SECONDS 0.01
+/*
+ * All workers wake when a message comes, and one that is quick would take them all. Who has more
+ * than another leaves the message to it for this long; whoever hangs is not waited for.
+ */
+#define COURTESY_SECONDS 0.002
 
 static void count(struct mover *mover, enum counter counter)
 {
@@ -58,6 +63,11 @@ static bool receive(struct mover *mover)
 
     if (r == INBOX_EMPTY)
         return false;
+    if (r == -EBADMSG) {
+        log_warning("The inbox held a message that is none: dropped");
+        count(mover, COUNTER_MOVE_REFUSED);
+        return true;
+    }
     if (r < 0 && r != -EMFILE) {
         log_error("The inbox cannot be read: %s", strerror(-r));
         ev_io_stop(mover->loop, &mover->readable);
@@ -73,12 +83,26 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int events)
 {
     struct mover *mover = io->data;
 
-    (void)loop;
     (void)events;
-    if (mover->calls->has_room(mover->owner))
-        (void)receive(mover); /* one message a turn: the other workers get theirs */
-    else
+    if (!mover->calls->has_room(mover->owner)) {
         mover_pause(mover);
+    } else if (!mover->courteous && mover->calls->is_ahead(mover->owner)) {
+        mover->courteous = true;
+        ev_io_stop(loop, io);
+        ev_timer_set(&mover->courtesy, COURTESY_SECONDS, 0);
+        ev_timer_start(loop, &mover->courtesy);
+    } else {
+        mover->courteous = false;
+        (void)receive(mover);
+    }
+}
+
+static void on_courtesy_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct mover *mover = timer->data;
+
+    (void)events;
+    ev_io_start(loop, &mover->readable);
 }
 
 /* ---- sending ---- */
@@ -121,8 +145,24 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int events)
     mover->waiting = false; /* as above */
 }
 
+/* What was promised to nobody ends politely: idle connections now, others with their next answer.
+ */
+static void give_up(struct mover *mover)
+{
+    size_t left = mover->server->connection_count;
+
+    mover->server->counters->values[COUNTER_MOVE_UNFIT] += left;
+    log_warning("%zu connections find no room in the inbox: they end here", left);
+    mover_pause(mover);
+    server_retire(mover->server, RETIRING_STOP);
+}
+
 static void wait_for_room(struct mover *mover, int why)
 {
+    if (mover->parking) {
+        give_up(mover);
+        return;
+    }
     mover->waiting = true;
     count(mover, COUNTER_MOVE_FULL);
     if (why == INBOX_FULL) {
@@ -223,6 +263,8 @@ void mover_init(struct mover *mover, struct ev_loop *loop, struct server *server
     ev_io_init(&mover->writable, on_writable, inbox->write, EV_WRITE);
     ev_prepare_init(&mover->each_turn, on_turn);
     ev_timer_init(&mover->crowded, on_crowded, 0, 0);
+    ev_timer_init(&mover->courtesy, on_courtesy_over, 0, 0);
+    mover->courtesy.data = mover;
     mover->readable.data = mover->writable.data = mover->each_turn.data = mover->crowded.data =
         mover;
 }
@@ -244,13 +286,22 @@ void mover_pause(struct mover *mover)
     ev_io_stop(mover->loop, &mover->writable);
     ev_prepare_stop(mover->loop, &mover->each_turn);
     ev_timer_stop(mover->loop, &mover->crowded);
-    mover->waiting = false;
+    ev_timer_stop(mover->loop, &mover->courtesy);
+    mover->waiting = mover->courteous = false;
 }
 
-void mover_adopt_all(struct mover *mover)
+void mover_adopt_all(struct mover *mover, bool force)
 {
-    while (receive(mover))
+    while ((force ||
+               (mover->calls->has_room(mover->owner) && !mover->calls->is_ahead(mover->owner))) &&
+           receive(mover))
         ;
+}
+
+void mover_park(struct mover *mover)
+{
+    mover->parking = true;
+    mover_send(mover);
 }
 
 void mover_send(struct mover *mover)

@@ -17,6 +17,8 @@ struct mover_calls {
     /* Whether another message of connections can be taken now. If not, mover_adopt() is called
      * again. */
     bool (*has_room)(void *owner);
+    /* Whether another worker of our generation has clearly fewer connections than we. */
+    bool (*is_ahead)(void *owner);
 };
 
 struct mover {
@@ -26,12 +28,14 @@ struct mover {
     void *owner;
     ev_io readable, writable;
     ev_prepare each_turn;
-    ev_timer crowded;
+    ev_timer crowded, courtesy;
+    bool courteous; /* the next message was left to others for a moment */
     struct buffer message;
     struct inbox_fds fds;
     struct connection *batch[RECORD_FDS_MAX];
     size_t batch_count, batch_limit;
     bool waiting; /* for room in the inbox */
+    bool parking; /* nobody reads the inbox before we are gone: there will be no more room */
 };
 
 /* The inbox stays the caller's. Neither adopts nor sends yet. */
@@ -42,8 +46,10 @@ void mover_destroy(struct mover *mover);
 /* Adopts from now on, while there is room; mover_pause() ends it. */
 void mover_adopt(struct mover *mover);
 void mover_pause(struct mover *mover);
-/* Adopts everything that lies in the inbox now, room or not. */
-void mover_adopt_all(struct mover *mover);
+/* Adopts our share of what lies in the inbox now; with @force, all of it, room or not. */
+void mover_adopt_all(struct mover *mover, bool force);
 
 /* Sends every connection of the server, now and whenever there is room; mover_pause() ends it. */
 void mover_send(struct mover *mover);
+/* Sends what fits now, and retires the server with the rest: it is stopped (RETIRING_STOP). */
+void mover_park(struct mover *mover);

@@ -26,6 +26,36 @@ static void say_where(const struct supervisor *supervisor)
     }
 }
 
+static void on_park_found(void *owner, bool kept)
+{
+    struct supervisor *supervisor = owner;
+
+    supervisor->board.head->parking = kept;
+    if (!kept)
+        log_info(
+            "systemd keeps no fds for this service (FileDescriptorStoreMax=): connections do not "
+            "outlive a restart");
+}
+
+/* The inbox that systemd kept for us, with what lies in it; or a new one, for it to keep. */
+static int take_inbox(struct supervisor *supervisor)
+{
+    struct activation_stored *stored = &supervisor->activation.stored;
+
+    supervisor->inbox = (struct inbox){stored->inbox_read, stored->inbox_write};
+    *stored = (struct activation_stored){-1, -1};
+    if (supervisor->inbox.read >= 0 && supervisor->inbox.write >= 0) {
+        supervisor->board.head->parking = 1;
+        return 0;
+    }
+    inbox_close(&supervisor->inbox); /* half of one is none */
+    int r = inbox_open(&supervisor->inbox);
+    if (r == 0)
+        park_begin(
+            &supervisor->park, supervisor->loop, &supervisor->inbox, on_park_found, supervisor);
+    return r;
+}
+
 static int start_first(struct supervisor *supervisor, struct reason *reason)
 {
     const struct supervisor_options *options = supervisor->options;
@@ -41,7 +71,7 @@ static int start_first(struct supervisor *supervisor, struct reason *reason)
     if (r == 0)
         r = board_create(&supervisor->board);
     if (r == 0)
-        r = inbox_open(&supervisor->inbox);
+        r = take_inbox(supervisor);
     if (r == 0)
         r = supervisor_open_control(supervisor, config, &control, reason);
     if (r < 0)

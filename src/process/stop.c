@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "process/job.h"
 #include "process/notify.h"
 #include "process/reload.h"
 
@@ -22,8 +23,9 @@ static void finish_stop(struct supervisor *supervisor)
     uint64_t all = counters_ended(&now) - counters_ended(before);
     log_notice("Stopped: %" PRIu64 " requests served on %" PRIu64
                " connections; at the end %" PRIu64 " connections finished, %" PRIu64
-               " idle closed, %" PRIu64 " cut",
-        now.values[COUNTER_REQUESTS], now.values[COUNTER_ACCEPTED], all - idle - cut, idle, cut);
+               " idle closed, %" PRIu64 " cut, %" PRIu64 " parked",
+        now.values[COUNTER_REQUESTS], now.values[COUNTER_ACCEPTED], all - idle - cut, idle, cut,
+        supervisor->stop_flags & MESSAGE_PARK ? counters_moved(&now) - counters_moved(before) : 0);
     supervisor_break(supervisor, VERDICT_EXIT);
 }
 
@@ -37,13 +39,17 @@ static void end_all(
 static void stop_generation(struct supervisor *supervisor, struct generation *generation)
 {
     supervisor_retire_generation(
-        supervisor, generation, generation_drain_usec(generation), MESSAGE_STOP);
+        supervisor, generation, generation_drain_usec(generation), supervisor->stop_flags);
 }
 
 static void drain_for_stop(struct supervisor *supervisor)
 {
     supervisor_set_phase(supervisor, PHASE_STOPPING);
     notify_stopping("Stopping: finishing the requests received");
+    /* Where a next instance finds them, connections wait for it in the inbox. */
+    supervisor->stop_flags = MESSAGE_STOP;
+    if (supervisor->board.head->parking && job_keeps_store())
+        supervisor->stop_flags |= MESSAGE_PARK;
     board_sum(&supervisor->board, &supervisor->before_stop);
     if (!list_empty(&supervisor->generations))
         end_all(supervisor, stop_generation);

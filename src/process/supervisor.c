@@ -1,6 +1,7 @@
 #include "process/supervisor.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -168,8 +169,20 @@ static void on_generation_ready(struct generation *generation)
     generation_make_current(generation);
     supervisor->serving = generation;
     supervisor->trying = NULL;
-    log_notice("Serving: generation %u with %u worker%s", generation->number, generation->wanted,
-        generation->wanted == 1 ? "" : "s");
+}
+
+/* The first start is over when what a former instance left in the inbox is adopted. */
+static void on_generation_serving(struct generation *generation)
+{
+    struct supervisor *supervisor = generation->shared->owner;
+    struct counters sums;
+
+    if (supervisor->phase != PHASE_STARTING)
+        return;
+    board_sum(&supervisor->board, &sums);
+    log_notice("Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
+        generation->number, generation->wanted, generation->wanted == 1 ? "" : "s",
+        sums.values[COUNTER_ADOPTED]);
     reload_end(supervisor, NULL);
 }
 
@@ -223,6 +236,7 @@ static void let_go(void *owner)
 static const struct generation_calls generation_calls = {
     .forked = let_go,
     .ready = on_generation_ready,
+    .serving = on_generation_serving,
     .failed = on_generation_failed,
     .gave_up = on_generation_gave_up,
     .gone = on_generation_gone,
@@ -389,6 +403,7 @@ void supervisor_deinit(struct supervisor *supervisor)
         ev_signal_stop(supervisor->loop, &supervisor->signals[i]);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         ev_timer_stop(supervisor->loop, timers[i]);
+    park_destroy(&supervisor->park);
     ev_loop_destroy(supervisor->loop);
     config_sources_clear(&supervisor->current);
     config_sources_clear(&supervisor->candidate);

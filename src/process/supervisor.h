@@ -9,6 +9,7 @@
 #include "process/activation.h"
 #include "process/control.h"
 #include "process/generation.h"
+#include "process/park.h"
 #include "process/preflight.h"
 
 /*
@@ -57,6 +58,7 @@ struct supervisor {
     struct activation activation;
     struct board board;
     struct inbox inbox;
+    struct park park; /* whether what lies in the inbox waits for the next instance */
     struct control control;
     struct generation_shared shared;
     struct config_sources current;   /* what the serving generation runs under */
@@ -76,6 +78,7 @@ struct supervisor {
     struct counters before_commit;
 
     struct link stop_askers; /* they wait for our end */
+    unsigned stop_flags;     /* enum message_flags: how generations are told to end */
     struct counters before_stop;
 
     ev_signal signals[SUPERVISOR_SIGNALS];

@@ -28,6 +28,9 @@
 /* Fds that a worker needs beside its connections' and their files'. */
 #define SPARE_FDS (RECORD_FDS_MAX + 64)
 
+/* How many connections more than another worker's are too many to take further ones before it. */
+#define AHEAD 8
+
 /* Listener numbers of connections whose listener is gone. */
 enum { DOOR_GONE = ACTIVATION_SOCKETS_MAX, DOOR_GONE_ADMIN };
 
@@ -49,6 +52,7 @@ struct worker {
     bool full;     /* MaxConnections= reached: doors are paused */
     bool retiring; /* the doors close, or are closed */
     bool cut;      /* its time to drain is over */
+    bool parking;  /* connections are left in the inbox for the next instance */
     ev_io channel;
     ev_timer deadline;
     ev_prepare flush;
@@ -154,7 +158,21 @@ static bool on_has_room(void *owner)
     return false;
 }
 
-static const struct mover_calls mover_calls = {on_find_listener, on_has_room};
+static bool on_is_ahead(void *owner)
+{
+    struct worker *worker = owner;
+    const struct worker_setup *setup = worker->setup;
+
+    for (unsigned i = 1; i < BOARD_SLOTS; i++) {
+        const struct board_slot *slot = &setup->board->slots[i];
+        if (slot->state == BOARD_CURRENT && slot->generation == setup->generation &&
+            counters_open(&slot->counters) + AHEAD < worker->server.connection_count)
+            return true;
+    }
+    return false;
+}
+
+static const struct mover_calls mover_calls = {on_find_listener, on_has_room, on_is_ahead};
 
 static void on_ended(void *owner)
 {
@@ -213,25 +231,29 @@ static void retire(struct worker *worker, enum retirement retirement, double sec
     worker->retiring = true;
     mover_pause(&worker->mover);
     close_doors(worker, retirement == RETIRING_STOP);
-    if (retirement == RETIRING_STOP) /* nobody comes after us to take what lies there */
-        mover_adopt_all(&worker->mover);
+    if (retirement == RETIRING_STOP &&
+        !worker->parking) /* nobody comes after us for what lies there */
+        mover_adopt_all(&worker->mover, true);
     ev_timer_stop(worker->loop, &worker->deadline);
     ev_timer_set(&worker->deadline, seconds, 0);
     ev_timer_start(worker->loop, &worker->deadline);
     server_retire(&worker->server, retirement);
-    if (retirement == RETIRING_MOVE)
+    if (worker->parking)
+        mover_park(&worker->mover);
+    else if (retirement == RETIRING_MOVE)
         mover_send(&worker->mover);
     if (worker->server.connection_count == 0)
         ev_break(worker->loop, EVBREAK_ALL);
 }
 
 /* How: by what the supervisor says of who follows. Its workers may be of another build. */
-static enum retirement way_to_retire(const struct message *message)
+static enum retirement way_to_retire(struct worker *worker, const struct message *message)
 {
     int oldest, newest;
 
+    worker->parking = message->flags & MESSAGE_PARK;
     if (message->flags & MESSAGE_STOP)
-        return RETIRING_STOP;
+        return worker->parking ? RETIRING_MOVE : RETIRING_STOP;
     if (sscanf(message->text, "%d %d", &oldest, &newest) == 2 && oldest <= RECORD_VERSION &&
         RECORD_VERSION <= newest)
         return RETIRING_MOVE;
@@ -242,10 +264,15 @@ static enum retirement way_to_retire(const struct message *message)
 
 static void serve(struct worker *worker)
 {
+    struct message answer = {.kind = MESSAGE_SERVING};
+
     if (worker->retiring)
         return;
     resume_doors(worker);
+    mover_adopt_all(&worker->mover, false); /* what a former instance left there */
     mover_adopt(&worker->mover);
+    (void)channel_send(
+        worker->setup->channel, &answer); /* without a supervisor nobody waits for it */
 }
 
 static void reopen_log(struct worker *worker)
@@ -265,7 +292,7 @@ static void on_message(struct worker *worker, const struct message *message)
         (void)channel_send(worker->setup->channel, &answer); /* unsent, it counts as hung: it is */
         return;
     case MESSAGE_RETIRE:
-        retire(worker, way_to_retire(message), usec_to_seconds(message->value));
+        retire(worker, way_to_retire(worker, message), usec_to_seconds(message->value));
         return;
     case MESSAGE_SERVE:
         serve(worker);
@@ -290,7 +317,8 @@ static void on_channel(struct ev_loop *loop, ev_io *io, int events)
     log_warning(
         "The supervisor is gone: finishing %zu connections", worker->server.connection_count);
     ev_io_stop(loop, io);
-    retire(worker, RETIRING_STOP, ORPHAN_SECONDS);
+    worker->parking = worker->setup->board->head->parking;
+    retire(worker, worker->parking ? RETIRING_MOVE : RETIRING_STOP, ORPHAN_SECONDS);
 }
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
@@ -408,8 +436,8 @@ static void run(struct worker *worker)
     do {
         ev_run(worker->loop, 0);
         /* What a retiring worker sent while we stopped has nobody else to go to. */
-        if (worker->server.retirement == RETIRING_STOP)
-            mover_adopt_all(&worker->mover);
+        if (worker->server.retirement == RETIRING_STOP && !worker->parking)
+            mover_adopt_all(&worker->mover, true);
     } while (worker->server.connection_count > 0 && !worker->cut);
 }
 

@@ -10,7 +10,7 @@
 #include "connection/record.h"
 
 #define ABORT_GRACE                                                                                \
-    1.0 /* seconds from SIGABRT to SIGKILL: a stopped process only takes the latter */
+    1.0 /* seconds from SIGABRT to SIGKILL: a hung system call may only take the latter */
 #define RETIRE_GRACE 5.0 /* a worker keeps its own deadline; this is for one that does not */
 
 static void wait_patiently(struct child *child, double seconds)
@@ -34,6 +34,7 @@ static void abort_child(struct child *child, const char *why)
         (void)snprintf(child->failure, sizeof child->failure, "it %s", why);
     child->hung = true;
     child_kill(child, SIGABRT);
+    child_kill(child, SIGCONT); /* one that was stopped takes it now */
     wait_patiently(child, ABORT_GRACE);
 }
 
@@ -80,10 +81,10 @@ static void on_message(struct child *child, const struct message *message)
         child->calls->ready(child);
         return;
     case MESSAGE_SERVING:
-        if (child->state == CHILD_READY) {
+        if (child->state == CHILD_READY)
             child->state = CHILD_SERVING;
+        if (child->state == CHILD_SERVING)
             child->calls->serving(child);
-        }
         return;
     case MESSAGE_PONG:
         on_pong(child, message->value);

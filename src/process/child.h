@@ -24,7 +24,7 @@ struct child;
 
 struct child_calls {
     void (*ready)(struct child *child);
-    /* It accepts, and has adopted what lay in the inbox. */
+    /* It accepts; or it has adopted the last that lay in the inbox. */
     void (*serving)(struct child *child);
     /* It is reaped; @status as waitpid(2) has it. The callee removes and frees it. */
     void (*gone)(struct child *child, int status);

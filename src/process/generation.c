@@ -45,6 +45,8 @@ static void on_child_ready(struct child *child)
 
     generation->ready++;
     if (generation->state == GENERATION_CURRENT) {
+        log_info("Worker %u of generation %u (PID %d) replaces the one that died", child->number,
+            generation->number, (int)child->pid);
         generation->shared->board->slots[child->slot].state = BOARD_CURRENT;
         child_serve(child);
     }
@@ -59,11 +61,8 @@ static void on_child_serving(struct child *child)
 
     LIST_EACH (link, &generation->children)
         serving += CONTAINER_OF(link, struct child, link)->state == CHILD_SERVING;
-    if (generation->state != GENERATION_CURRENT || generation->serves ||
-        serving < generation->wanted)
-        return;
-    generation->serves = true;
-    generation->shared->calls->serving(generation);
+    if (generation->state == GENERATION_CURRENT && serving == generation->wanted)
+        generation->shared->calls->serving(generation);
 }
 
 /* What waitpid(2) says, for people. */

@@ -28,7 +28,7 @@ struct generation_calls {
     /* STARTING: a worker failed, hung or died; @why is for an administrator. The callee stops it.
      */
     void (*failed)(struct generation *generation, const char *why);
-    /* CURRENT: all of its workers accept, and what lay in the inbox is adopted; called once. */
+    /* CURRENT: all of its workers accept; called again when one has emptied the inbox. */
     void (*serving)(struct generation *generation);
     /* CURRENT: workers died CrashLimit= times in a row. */
     void (*gave_up)(struct generation *generation);
@@ -54,7 +54,6 @@ struct generation {
     struct config *config; /* owned; NULL: this build cannot read it any more */
     struct link children;
     unsigned wanted, alive, ready;
-    bool serves;      /* generation_calls.serving was called */
     unsigned crashes; /* in a row: none of the workers lived for long between them */
     ev_timer respawn;
     uint64_t deadline_usec; /* CLOCK_MONOTONIC, of its retirement; USEC_INFINITY: none */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -41,6 +42,13 @@ void inbox_close(struct inbox *inbox)
 {
     inbox->read = fd_close(inbox->read);
     inbox->write = fd_close(inbox->write);
+}
+
+bool inbox_is_empty(int fd)
+{
+    int waiting = 0;
+
+    return ioctl(fd, FIONREAD, &waiting) == 0 && waiting == 0;
 }
 
 /* The records' memfd and the connections' fds. */

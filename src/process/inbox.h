@@ -35,6 +35,9 @@ int inbox_open(struct inbox *ret);
 bool inbox_is_end(int fd);
 void inbox_close(struct inbox *inbox);
 
+/* Whether no message lies in it now (ioctl(2) FIONREAD on the reading end). */
+bool inbox_is_empty(int fd);
+
 enum {
     INBOX_DONE,
     INBOX_FULL,    /* send: wait until it is writable */

@@ -76,6 +76,8 @@ static bool receive(struct mover *mover)
     if (r == -EMFILE)
         log_error("Out of file descriptors: moved connections were lost (LimitNOFILE=)");
     adopt_message(mover);
+    if (inbox_is_empty(mover->readable.fd))
+        mover->calls->emptied(mover->owner);
     return true;
 }
 

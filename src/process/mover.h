@@ -19,6 +19,8 @@ struct mover_calls {
     bool (*has_room)(void *owner);
     /* Whether another worker of our generation has clearly fewer connections than we. */
     bool (*is_ahead)(void *owner);
+    /* We adopted the last message that lay in the inbox. */
+    void (*emptied)(void *owner);
 };
 
 struct mover {

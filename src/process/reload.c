@@ -21,11 +21,11 @@
 static void begin(struct supervisor *supervisor);
 
 /* Back to serving, whatever came of the reload; and on with the next, if one was asked for. */
-void reload_end(struct supervisor *supervisor, const char *remark)
+void reload_end(struct supervisor *supervisor)
 {
     config_sources_clear(&supervisor->candidate);
     supervisor_set_phase(supervisor, PHASE_SERVING);
-    supervisor_tell_ready(supervisor, remark);
+    supervisor_tell_ready(supervisor);
     if (list_empty(&supervisor->queue) && !supervisor->again)
         return;
     LIST_EACH (link, &supervisor->queue)
@@ -40,11 +40,12 @@ static void refuse(struct supervisor *supervisor, const char *why)
     char text[1200];
 
     supervisor->board.head->reloads_refused++;
+    supervisor->remark = "the last reload was refused, see the log";
     (void)snprintf(text, sizeof text, "Reload refused, generation %u goes on: %s",
         supervisor->board.head->generation, why);
     log_error("%s", text);
     supervisor_answer_all(&supervisor->askers, 0, text);
-    reload_end(supervisor, "the last reload was refused, see the log");
+    reload_end(supervisor);
 }
 
 /* Only for a stop: nobody is told that we are ready again. */
@@ -168,9 +169,10 @@ void reload_commit(struct supervisor *supervisor, struct generation *generation)
     activation_prune(&supervisor->activation, generation->config);
     replace_control_socket(supervisor);
     supervisor->board.head->reloads++;
+    supervisor->remark = NULL;
     supervisor->committed_usec = clock_monotonic_usec();
     supervisor_set_phase(supervisor, PHASE_SETTLING);
-    supervisor_tell_ready(supervisor, NULL);
+    supervisor_tell_ready(supervisor);
     supervisor->settling = former;
     ev_timer_set(&supervisor->settle, SETTLE_SECONDS, 0);
     ev_timer_start(supervisor->loop, &supervisor->settle);
@@ -219,7 +221,7 @@ void reload_settle(struct supervisor *supervisor)
     describe_outcome(supervisor, text, sizeof text);
     log_notice("%s", text);
     supervisor_answer_all(&supervisor->askers, 1, text);
-    reload_end(supervisor, NULL);
+    reload_end(supervisor);
 }
 
 void reload_settle_expired(struct ev_loop *loop, ev_timer *timer, int events)

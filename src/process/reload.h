@@ -18,7 +18,7 @@ void reload_commit(struct supervisor *supervisor, struct generation *generation)
 void reload_fail(struct supervisor *supervisor, const char *why);
 /* The first generation serves, or a reload is over: READY=1, and on with the next reload if one
  * waits. */
-void reload_end(struct supervisor *supervisor, const char *remark);
+void reload_end(struct supervisor *supervisor);
 /*
  * The generation that served before is gone, or has had its time (the timer's callback): whoever
  * asked is told what became of its connections, and the reload ends.

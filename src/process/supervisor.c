@@ -45,36 +45,32 @@ void supervisor_break(struct supervisor *supervisor, enum verdict verdict)
     ev_break(supervisor->loop, EVBREAK_ALL);
 }
 
-static const char *status_line(struct supervisor *supervisor, struct buffer *line)
-{
-    if (report_line(&supervisor->board, line) < 0)
-        return "";
-    const char *text = buffer_string(line);
-    return text ? text : "";
-}
-
-void supervisor_tell_status(struct supervisor *supervisor)
+/* Says it with @say, and remembers. */
+static void tell(struct supervisor *supervisor, bool always, void (*say)(const char *status))
 {
     CLEANUP_BUFFER struct buffer line = {0};
-    const char *text = status_line(supervisor, &line);
 
-    if (supervisor->status_told && strcmp(supervisor->status_told, text) == 0)
+    if (report_line(&supervisor->board, &line) < 0 ||
+        (supervisor->remark && buffer_printf(&line, "; %s", supervisor->remark) < 0))
+        line.length = 0;
+    const char *text = buffer_string(&line);
+    if (!text)
+        text = "";
+    if (!always && supervisor->status_told && strcmp(supervisor->status_told, text) == 0)
         return;
-    notify_status(text);
+    say(text);
     free(supervisor->status_told);
     supervisor->status_told = strdup(text); /* without memory it is told again */
 }
 
-void supervisor_tell_ready(struct supervisor *supervisor, const char *remark)
+void supervisor_tell_status(struct supervisor *supervisor)
 {
-    CLEANUP_BUFFER struct buffer line = {0};
-    (void)status_line(supervisor, &line);
-    if (remark)
-        (void)buffer_printf(&line, "; %s", remark);
-    const char *text = buffer_string(&line);
-    notify_ready(text ? text : "");
-    free(supervisor->status_told);
-    supervisor->status_told = text ? strdup(text) : NULL;
+    tell(supervisor, false, notify_status);
+}
+
+void supervisor_tell_ready(struct supervisor *supervisor)
+{
+    tell(supervisor, true, notify_ready);
 }
 
 static void on_status(struct ev_loop *loop, ev_timer *timer, int events)
@@ -177,13 +173,13 @@ static void on_generation_serving(struct generation *generation)
     struct supervisor *supervisor = generation->shared->owner;
     struct counters sums;
 
-    if (supervisor->phase != PHASE_STARTING)
+    if (supervisor->phase != PHASE_STARTING || !inbox_is_empty(supervisor->inbox.read))
         return;
     board_sum(&supervisor->board, &sums);
     log_notice("Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
         generation->number, generation->wanted, generation->wanted == 1 ? "" : "s",
         sums.values[COUNTER_ADOPTED]);
-    reload_end(supervisor, NULL);
+    reload_end(supervisor);
 }
 
 static void on_generation_failed(struct generation *generation, const char *why)

@@ -83,6 +83,7 @@ struct supervisor {
 
     ev_signal signals[SUPERVISOR_SIGNALS];
     ev_timer settle, readiness, extend, status, watchdog;
+    const char *remark; /* part of the status until a reload succeeds; a literal, or NULL */
     char *status_told;
 };
 
@@ -98,8 +99,8 @@ void supervisor_deinit(struct supervisor *supervisor);
 void supervisor_set_phase(struct supervisor *supervisor, enum phase phase);
 void supervisor_break(struct supervisor *supervisor, enum verdict verdict);
 
-/* READY=1 with a status line and, where not NULL, a remark. */
-void supervisor_tell_ready(struct supervisor *supervisor, const char *remark);
+/* READY=1 with a status line. */
+void supervisor_tell_ready(struct supervisor *supervisor);
 void supervisor_tell_status(struct supervisor *supervisor);
 
 /* Adds a generation without workers. Takes @config. NULL when memory ran out. */

@@ -158,6 +158,15 @@ static bool on_has_room(void *owner)
     return false;
 }
 
+static void tell_serving(void *owner)
+{
+    struct worker *worker = owner;
+    struct message message = {.kind = MESSAGE_SERVING};
+
+    (void)channel_send(
+        worker->setup->channel, &message); /* without a supervisor nobody waits for it */
+}
+
 static bool on_is_ahead(void *owner)
 {
     struct worker *worker = owner;
@@ -172,7 +181,8 @@ static bool on_is_ahead(void *owner)
     return false;
 }
 
-static const struct mover_calls mover_calls = {on_find_listener, on_has_room, on_is_ahead};
+static const struct mover_calls mover_calls = {
+    on_find_listener, on_has_room, on_is_ahead, tell_serving};
 
 static void on_ended(void *owner)
 {
@@ -264,15 +274,12 @@ static enum retirement way_to_retire(struct worker *worker, const struct message
 
 static void serve(struct worker *worker)
 {
-    struct message answer = {.kind = MESSAGE_SERVING};
-
     if (worker->retiring)
         return;
     resume_doors(worker);
     mover_adopt_all(&worker->mover, false); /* what a former instance left there */
     mover_adopt(&worker->mover);
-    (void)channel_send(
-        worker->setup->channel, &answer); /* without a supervisor nobody waits for it */
+    tell_serving(worker);
 }
 
 static void reopen_log(struct worker *worker)

@@ -195,6 +195,8 @@ fuzz:
 		SANITIZE='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' \
 		$(FUZZ_TARGETS:%=fuzz-run/%)
 
+.PRECIOUS: $(BUILD)/tests/fuzz/%
+
 # New inputs go to the first folder; the seeds in the tree are only read.
 fuzz-run/%: $(BUILD)/tests/fuzz/%
 	@mkdir -p $(BUILD)/corpus/$*

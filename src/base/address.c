@@ -71,7 +71,7 @@ int address_parse(const char *text, struct address *ret, struct reason *reason)
 {
     struct address address = {0};
     const char *colon = strrchr(text, ':');
-    in_port_t port;
+    in_port_t port = 0;
     int r;
 
     if (strncmp(text, "unix:", 5) == 0)

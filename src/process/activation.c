@@ -165,6 +165,8 @@ static int bind_socket(const struct address *address, int *ret, struct reason *r
         AF_UNIX) { /* as systemd.socket(5): restarts do not wait for TIME_WAIT */
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        /* What is accepted is then a request: none is lost in between when the server stops. */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
     }
     if (bind(fd, &address->any, address->length) < 0 || listen(fd, BACKLOG) < 0)
         return reason_set(reason, -errno, "cannot listen on %s: %m", address_format(address, text));

@@ -238,12 +238,14 @@ static void answer_get(const struct exchange *exchange)
 static void files_answer(
     struct handler *handler, const struct request *request, struct answer *answer)
 {
+    struct files *files = (struct files *)handler;
     struct exchange exchange = {
-        .files = (const struct files *)handler,
+        .files = files,
         .request = request,
         .answer = answer,
     };
 
+    root_refresh(&files->root, time(NULL));
     switch (request->method) {
     case METHOD_GET:
     case METHOD_HEAD: /* the connection leaves the body out */

@@ -172,8 +172,28 @@ int root_init(struct root *root, const char *folder)
     CLEANUP_FD int probe = open_beneath(fd, ".", O_PATH);
     if (probe == -EMFILE || probe == -ENFILE || probe == -ENOMEM)
         return probe;
-    *root = (struct root){.fd = TAKE_FD(fd), .walk = probe < 0};
+    *root = (struct root){.fd = TAKE_FD(fd), .folder = folder, .walk = probe < 0};
     return 0;
+}
+
+static bool is_same(int a, int b)
+{
+    struct stat first, second;
+
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+void root_refresh(struct root *root, time_t now)
+{
+    if (now == root->checked)
+        return;
+    root->checked = now;
+    CLEANUP_FD int fd = open(root->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || is_same(fd, root->fd))
+        return;
+    fd_close(root->fd);
+    root->fd = TAKE_FD(fd);
 }
 
 void root_destroy(struct root *root)

@@ -2,11 +2,12 @@
 
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /*
- * A folder whose files are served, and nothing outside of it. It is opened once: a folder that is
- * put in its place later (a rename, a symbolic link pointed elsewhere) is served from the next
- * reload on, as a whole.
+ * A folder whose files are served, and nothing outside of it. It is held open; a folder that is put
+ * in its place later (a rename, a symbolic link pointed at the next release) is noticed within a
+ * second, and served as a whole from then on.
  *
  * Symbolic links are followed as long as they stay beneath the root; absolute ones never do. The
  * kernel sees to it (openat2(2), RESOLVE_BENEATH), or where a sandbox refuses that call (systemd's
@@ -15,12 +16,22 @@
  */
 struct root {
     int fd;
-    bool walk; /* the second way; root_init() decides, tests may */
+    const char *folder; /* the caller's */
+    time_t checked;     /* when the folder was last looked for */
+    bool walk;          /* the second way; root_init() decides, tests may */
 };
 
-/* Opens @folder and finds out whether openat2(2) is allowed. Returns 0 or -errno. */
+/*
+ * Opens @folder, which stays the caller's and must outlive the root, and finds out whether
+ * openat2(2) is allowed. Returns 0 or -errno.
+ */
 int root_init(struct root *root, const char *folder);
 void root_destroy(struct root *root);
+/*
+ * Looks, once a second, whether another folder stands under the name now. Where there is none for
+ * the moment, the one that is held stays.
+ */
+void root_refresh(struct root *root, time_t now);
 
 enum {
     ROOT_FILE,      /* a regular file: *ret_fd, the caller's, is open for reading */

@@ -499,6 +499,38 @@ static void test_races_do_not_lead_out(void **state)
     assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
+/* A folder put in the root's place is served from the next second on; while there is none, the old.
+ */
+static void test_refresh(void **state)
+{
+    char folder[PATH_MAX], other[PATH_MAX], moved[PATH_MAX];
+    struct root swapped;
+    struct stat status;
+    int fd;
+
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "%s/swapped", base);
+    (void)snprintf(other, sizeof other, "%s/other", base);
+    (void)snprintf(moved, sizeof moved, "%s/moved", base);
+    assert_int_equal(mkdir(folder, 0755), 0);
+    assert_int_equal(mkdir(other, 0755), 0);
+    assert_int_equal(root_init(&swapped, folder), 0);
+    fd = openat(swapped.fd, "old", O_CREAT | O_WRONLY, 0644);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(rename(folder, moved), 0);
+    root_refresh(&swapped, 1);
+    assert_int_equal(root_open(&swapped, "old", &fd, &status), ROOT_FILE);
+    close(fd);
+    assert_int_equal(rename(other, folder), 0);
+    root_refresh(&swapped, 1); /* in the same second: not looked for */
+    assert_int_equal(root_open(&swapped, "old", &fd, &status), ROOT_FILE);
+    close(fd);
+    root_refresh(&swapped, 2);
+    assert_int_equal(root_open(&swapped, "old", &fd, &status), ROOT_NOT_FOUND);
+    root_destroy(&swapped);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_refused_roots),
         cmocka_unit_test(test_sandbox),
         cmocka_unit_test(test_races_do_not_lead_out),
+        cmocka_unit_test(test_refresh),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

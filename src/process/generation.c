@@ -108,6 +108,14 @@ static void on_crash(struct generation *generation, double lived)
     }
 }
 
+static void check_gone(struct generation *generation)
+{
+    if (generation->alive > 0)
+        return;
+    set_state(generation, GENERATION_GONE);
+    generation->shared->calls->gone(generation);
+}
+
 static void on_child_gone(struct child *child, int status)
 {
     struct generation *generation = child->owner;
@@ -133,10 +141,7 @@ static void on_child_gone(struct child *child, int status)
     case GENERATION_RETIRING:
         if (status != 0)
             log_warning("%s", text);
-        if (generation->alive > 0)
-            return;
-        set_state(generation, GENERATION_GONE);
-        generation->shared->calls->gone(generation);
+        check_gone(generation);
         return;
     case GENERATION_GONE:
         return;
@@ -240,14 +245,11 @@ static int spawn(struct generation *generation)
     return 0;
 }
 
-static void on_respawn(struct ev_loop *loop, ev_timer *timer, int events)
+static void respawn(struct generation *generation)
 {
-    struct generation *generation = timer->data;
     char why[128];
     int r = 0;
 
-    (void)loop;
-    (void)events;
     while (generation->alive < generation->wanted && r == 0)
         r = spawn(generation);
     if (r == 0)
@@ -259,6 +261,18 @@ static void on_respawn(struct ev_loop *loop, ev_timer *timer, int events)
     }
     log_error("Generation %u: %s", generation->number, why);
     on_crash(generation, 0);
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct generation *generation = timer->data;
+
+    (void)loop;
+    (void)events;
+    if (generation->state == GENERATION_RETIRING)
+        check_gone(generation);
+    else
+        respawn(generation);
 }
 
 struct generation *generation_new(
@@ -276,7 +290,7 @@ struct generation *generation_new(
         generation->wanted = config->workers ? config->workers : cpus_usable();
     list_init(&generation->link);
     list_init(&generation->children);
-    ev_timer_init(&generation->respawn, on_respawn, 0, 0);
+    ev_timer_init(&generation->respawn, on_timer, 0, 0);
     generation->respawn.data = generation;
     return generation;
 }
@@ -336,20 +350,24 @@ void generation_make_current(struct generation *generation)
         schedule_respawn(generation);
 }
 
-/* Without a worker left there is no event to wait for, but the callers' walks need it to be one. */
-static void retire_state(struct generation *generation)
+/* One without a worker is gone at once, but told like any other: by an event. */
+static void begin_retirement(struct generation *generation)
 {
     ev_timer_stop(generation->shared->loop, &generation->respawn);
     if (generation->state != GENERATION_RETIRING)
         set_state(generation, GENERATION_RETIRING);
     mark(generation, BOARD_RETIRING);
+    if (generation->alive == 0) {
+        ev_timer_set(&generation->respawn, 0, 0);
+        ev_timer_start(generation->shared->loop, &generation->respawn);
+    }
 }
 
 void generation_retire(struct generation *generation, uint64_t usec, unsigned flags)
 {
     uint64_t now = clock_monotonic_usec();
 
-    retire_state(generation);
+    begin_retirement(generation);
     generation->deadline_usec = usec > USEC_INFINITY - now ? USEC_INFINITY : now + usec;
     LIST_EACH (link, &generation->children)
         child_retire(CONTAINER_OF(link, struct child, link), usec, flags);
@@ -357,7 +375,7 @@ void generation_retire(struct generation *generation, uint64_t usec, unsigned fl
 
 void generation_kill(struct generation *generation)
 {
-    retire_state(generation);
+    begin_retirement(generation);
     LIST_EACH (link, &generation->children)
         child_kill(CONTAINER_OF(link, struct child, link), SIGKILL);
 }

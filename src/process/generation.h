@@ -32,7 +32,7 @@ struct generation_calls {
     void (*serving)(struct generation *generation);
     /* CURRENT: workers died CrashLimit= times in a row. */
     void (*gave_up)(struct generation *generation);
-    /* The last worker was reaped after generation_retire() or generation_kill(). */
+    /* RETIRING: it has no worker any more. The callee frees it. */
     void (*gone)(struct generation *generation);
 };
 
@@ -54,8 +54,8 @@ struct generation {
     struct config *config; /* owned; NULL: this build cannot read it any more */
     struct link children;
     unsigned wanted, alive, ready;
-    unsigned crashes; /* in a row: none of the workers lived for long between them */
-    ev_timer respawn;
+    unsigned crashes;       /* in a row: none of the workers lived for long between them */
+    ev_timer respawn;       /* or, once it retires, the news that it is gone */
     uint64_t deadline_usec; /* CLOCK_MONOTONIC, of its retirement; USEC_INFINITY: none */
 };
 

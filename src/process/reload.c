@@ -53,7 +53,7 @@ void reload_abandon(struct supervisor *supervisor, const char *why)
 {
     preflight_cancel(&supervisor->preflight);
     if (supervisor->trying)
-        supervisor_kill_generation(supervisor, supervisor->trying);
+        generation_kill(supervisor->trying);
     config_sources_clear(&supervisor->candidate);
     supervisor_answer_all(&supervisor->askers, 0, why);
 }
@@ -177,7 +177,7 @@ void reload_commit(struct supervisor *supervisor, struct generation *generation)
     ev_timer_set(&supervisor->settle, SETTLE_SECONDS, 0);
     ev_timer_start(supervisor->loop, &supervisor->settle);
     if (former)
-        supervisor_retire_generation(supervisor, former, generation_drain_usec(former), 0);
+        generation_retire(former, generation_drain_usec(former), 0);
     else
         reload_settle(supervisor);
 }
@@ -243,7 +243,7 @@ void reload_go_on(struct supervisor *supervisor)
 void reload_fail(struct supervisor *supervisor, const char *why)
 {
     if (supervisor->trying)
-        supervisor_kill_generation(supervisor, supervisor->trying);
+        generation_kill(supervisor->trying);
     supervisor->trying = NULL;
     /* Sockets that only the candidate wanted go with it. */
     if (supervisor->serving && supervisor->serving->config)

@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/dispatch.h"
 #include "process/notify.h"
 #include "process/reload.h"
 #include "process/stop.h"
@@ -76,7 +77,7 @@ static int start_first(struct supervisor *supervisor, struct reason *reason)
         r = supervisor_open_control(supervisor, config, &control, reason);
     if (r < 0)
         return r;
-    control_init(&supervisor->control, supervisor->loop, control, supervisor_asked, supervisor);
+    control_init(&supervisor->control, supervisor->loop, control, supervisor->asked, supervisor);
     r = supervisor_try_candidate(supervisor, reason);
     if (r < 0)
         return r;
@@ -179,7 +180,7 @@ int serve_main(const struct supervisor_options *options)
     raise_fd_limit();
     for (;;) {
         struct reason reason = {""};
-        int r = supervisor_init(&supervisor, options);
+        int r = dispatch_init(&supervisor, options);
         unblock_signals();
         if (r == 0)
             r = begin(&supervisor, state_fd, failure.text, &reason);

@@ -8,10 +8,6 @@
 #include "process/notify.h"
 #include "process/reload.h"
 
-/* While something that systemd waits for has time left, it is asked again and again for some more.
- */
-#define EXTEND_USEC (15 * USEC_PER_SEC)
-
 static void finish_stop(struct supervisor *supervisor)
 {
     struct counters now, *before = &supervisor->before_stop;
@@ -38,8 +34,13 @@ static void end_all(
 
 static void stop_generation(struct supervisor *supervisor, struct generation *generation)
 {
-    supervisor_retire_generation(
-        supervisor, generation, generation_drain_usec(generation), supervisor->stop_flags);
+    generation_retire(generation, generation_drain_usec(generation), supervisor->stop_flags);
+}
+
+static void kill_generation(struct supervisor *supervisor, struct generation *generation)
+{
+    (void)supervisor;
+    generation_kill(generation);
 }
 
 static void drain_for_stop(struct supervisor *supervisor)
@@ -79,7 +80,7 @@ void stop_begin(struct supervisor *supervisor, const char *why, int exit_status)
     supervisor_answer_all(&supervisor->queue, 0, "the server is stopping");
     supervisor->again = false;
     supervisor_set_phase(supervisor, PHASE_LEAVING);
-    notify_extend(EXTEND_USEC);
+    notify_extend(STOP_EXTEND_USEC);
     ev_timer_again(supervisor->loop, &supervisor->extend);
     if (delay > 0 && exit_status == 0) {
         supervisor_tell_status(supervisor);
@@ -97,7 +98,7 @@ void stop_at_once(struct supervisor *supervisor)
     ev_timer_stop(supervisor->loop, &supervisor->readiness);
     if (supervisor->phase != PHASE_STOPPING)
         drain_for_stop(supervisor);
-    end_all(supervisor, supervisor_kill_generation);
+    end_all(supervisor, kill_generation);
 }
 
 void stop_go_on(struct supervisor *supervisor)

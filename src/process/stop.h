@@ -1,6 +1,10 @@
 #pragma once
 
+#include "base/clock.h"
 #include "process/supervisor.h"
+
+/* While a stop has time left, systemd is asked again and again for this much more. */
+#define STOP_EXTEND_USEC (15 * USEC_PER_SEC)
 
 /*
  * A stop: /readyz says 503 while ReadinessDelay= runs, then every generation finishes what it

@@ -283,7 +283,7 @@ static int resume(struct supervisor *supervisor, struct state *state, struct rea
     supervisor->asked_usec = state->asked_usec;
     supervisor->again = state->again;
     control_init(
-        &supervisor->control, supervisor->loop, state->control, supervisor_asked, supervisor);
+        &supervisor->control, supervisor->loop, state->control, supervisor->asked, supervisor);
     adopt_connections(supervisor, state);
     r = adopt_generations(supervisor, state);
     /* Workers that died while nobody watched raised a SIGCHLD that nobody heard. */

@@ -16,8 +16,8 @@
  * The supervisor: holds the sockets, keeps a generation of workers running, and lets go of itself
  * for the binary on disk at a reload. It never reads a client's byte.
  *
- * What it does is spread over the files that are named for it: reload.c, stop.c, succession.c; here
- * is what they share.
+ * What it does at which event says dispatch.c; how it does it, the files that are named for it:
+ * reload.c, stop.c, succession.c. Here is what they share.
  */
 
 enum phase {
@@ -60,6 +60,7 @@ struct supervisor {
     struct inbox inbox;
     struct park park; /* whether what lies in the inbox waits for the next instance */
     struct control control;
+    void (*asked)(void *owner, struct control_connection *asker, const char *request);
     struct generation_shared shared;
     struct config_sources current;   /* what the serving generation runs under */
     struct config_sources candidate; /* what a start or a reload tries */
@@ -87,8 +88,6 @@ struct supervisor {
     char *status_told;
 };
 
-/* Watches signals and sets up the watchdog; nothing is served yet. Returns 0 or -ENOMEM. */
-int supervisor_init(struct supervisor *supervisor, const struct supervisor_options *options);
 /*
  * Stops watching and frees. What is released elsewhere first: the control socket, the generations,
  * the activation, the board.
@@ -106,11 +105,6 @@ void supervisor_tell_status(struct supervisor *supervisor);
 /* Adds a generation without workers. Takes @config. NULL when memory ran out. */
 struct generation *supervisor_add_generation(
     struct supervisor *supervisor, unsigned number, struct config *config);
-/* As generation_retire() and generation_kill(); one without workers is gone at once. */
-void supervisor_retire_generation(
-    struct supervisor *supervisor, struct generation *generation, uint64_t usec, unsigned flags);
-void supervisor_kill_generation(struct supervisor *supervisor, struct generation *generation);
-
 /* Parses the candidate, binds its addresses, and starts the next generation under it. 0 or -errno.
  */
 int supervisor_try_candidate(struct supervisor *supervisor, struct reason *reason);
@@ -123,8 +117,5 @@ int supervisor_parse(
  */
 int supervisor_open_control(
     struct supervisor *supervisor, const struct config *config, int *ret, struct reason *reason);
-/* control.h's callback: somebody asked for something. */
-void supervisor_asked(void *owner, struct control_connection *asker, const char *request);
-
 void supervisor_answer_all(struct link *askers, int ok, const char *text);
 void supervisor_move_asker(struct link *list, struct control_connection *asker);

@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/log.h"
+#include "base/span.h"
 #include "config/config.h"
 #include "process/control.h"
 #include "process/serve.h"
@@ -24,8 +25,8 @@ enum { EXIT_USAGE = 2 };
 
 struct command_line {
     char **arguments;
-    const char *config; /* NULL: not given */
-    const char *control;
+    const char *config;   /* NULL: not given */
+    char *control;        /* absolute; NULL: not given */
     const char **listens; /* --listen, in place of a configuration file */
     size_t listen_count;
     const char *root;
@@ -157,18 +158,40 @@ static int check(const struct command_line *line)
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* The configuration may say where the control socket is; if it cannot be read, the default counts.
+/*
+ * Where ControlSocket= says the control socket is, in a configuration that need not be right
+ * otherwise: a server that runs must be reachable to say what is wrong with it. NULL: nowhere. The
+ * caller's.
  */
+static char *configured_control(const struct config_sources *sources)
+{
+    char *path = NULL;
+
+    for (size_t i = 0; i < sources->count; i++) {
+        struct span text = span_of(sources->items[i].text);
+        while (text.length > 0) {
+            struct span value = span_cut(&text, '\n'), key = span_cut(&value, '=');
+            if (!value.at || !span_equal(span_trim(key), SPAN("ControlSocket")))
+                continue;
+            value = span_trim(value);
+            free(path);
+            path = value.length > 0 ? strndup(value.at, value.length) : NULL;
+        }
+    }
+    return path;
+}
+
 static const char *find_control(const struct command_line *line, char path[static PATH_MAX])
 {
     CLEANUP_CONFIG_SOURCES struct config_sources sources = {0};
-    CLEANUP_CONFIG struct config *config = NULL;
-    CLEANUP_BUFFER struct buffer problems = {0};
     struct reason reason;
+    char *configured = NULL;
 
     if (!line->control && read_sources(line, &sources, &reason) == 0)
-        (void)config_parse(&sources, &config, &problems);
-    return control_path(line->control, config, path);
+        configured = configured_control(&sources);
+    const char *found = control_path(line->control ? line->control : configured, NULL, path);
+    free(configured);
+    return found;
 }
 
 static int ask(const struct command_line *line, const char *request)
@@ -236,6 +259,18 @@ static const struct option options[] = {
     {0},
 };
 
+/* The caller's; NULL when memory ran out or there is no working folder. */
+static char *absolute(const char *path)
+{
+    char folder[PATH_MAX], *text;
+
+    if (path[0] == '/')
+        return strdup(path);
+    if (!getcwd(folder, sizeof folder) || asprintf(&text, "%s/%s", folder, path) < 0)
+        return NULL;
+    return text;
+}
+
 /* Returns -1 to go on, or the exit status. */
 static int read_option(int option, struct command_line *line)
 {
@@ -244,8 +279,9 @@ static int read_option(int option, struct command_line *line)
         line->config = optarg;
         return -1;
     case OPTION_CONTROL:
-        line->control = optarg;
-        return -1;
+        free(line->control);
+        line->control = absolute(optarg);
+        return line->control ? -1 : EXIT_FAILURE;
     case OPTION_LISTEN:
         return add_listen(line, optarg) < 0 ? EXIT_FAILURE : -1;
     case OPTION_ROOT:
@@ -301,5 +337,6 @@ int main(int count, char **arguments)
     log_open();
     int status = read_and_run(count, arguments, &line);
     free(line.listens);
+    free(line.control);
     exit(status);
 }

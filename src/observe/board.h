@@ -60,5 +60,5 @@ void board_close(struct board *board);
 /* A free slot, zeroed and marked STARTING, or 0 when there is none. */
 unsigned board_take_slot(struct board *board);
 /* Adds the slot's counts to slot 0, its open connections as ended by a crash, and frees it. */
-void board_release_slot(struct board *board, unsigned slot);
+void board_release_slot(struct board *board, unsigned number);
 void board_sum(const struct board *board, struct counters *ret);

@@ -145,32 +145,38 @@ static int execute(const struct state *state, int state_fd, char **arguments, st
     return reason_set(reason, -error, "%s cannot be executed: %s", state->binary, strerror(error));
 }
 
+/* Makes the state and the sockets what the next image finds, out of what is left of this one. */
+static int pass_on(struct state *state, struct activation *activation, int *ret_state_fd)
+{
+    int above = activation_end(activation), r = carry_all(state, above);
+
+    if (r == 0)
+        r = state_save(state, ret_state_fd);
+    if (r == 0)
+        r = carry(ret_state_fd, above);
+    if (r == 0)
+        r = activation_export(activation);
+    return r;
+}
+
 int succession_execute(struct supervisor *supervisor, int *ret_state_fd, struct reason *reason)
 {
     CLEANUP_STATE struct state state;
     char **arguments = supervisor->options->arguments;
     struct activation activation = supervisor->activation;
-    int r, above = activation_end(&activation), state_fd = -1;
 
     state_init(&state);
-    r = succession_describe(supervisor, "", &state);
-    if (r < 0) /* nothing is taken apart yet, but without memory nothing can be undone either */
-        return reason_set(reason, r, "the state cannot be described: %s", strerror(-r));
-    dissolve(supervisor);
-    r = carry_all(&state, above);
-    if (r == 0)
-        r = state_save(&state, &state_fd);
-    if (r == 0)
-        r = carry(&state_fd, above);
-    if (r == 0)
-        r = activation_export(&activation);
-    activation_forget(&activation);
-    board_unmap(&supervisor->board);
+    int r = succession_describe(supervisor, "", &state);
+    if (r == 0) {
+        dissolve(supervisor);
+        r = pass_on(&state, &activation, ret_state_fd);
+        activation_forget(&activation);
+        board_unmap(&supervisor->board);
+    }
     if (r < 0)
         (void)reason_set(reason, r, "the state cannot be passed on: %s", strerror(-r));
     else
-        r = execute(&state, state_fd, arguments, reason);
-    *ret_state_fd = state_fd;
+        r = execute(&state, *ret_state_fd, arguments, reason);
     return r;
 }
 

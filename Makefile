@@ -48,6 +48,7 @@ SOURCES := $(wildcard src/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
 LOAD := $(BUILD)/tests/support/load
+SPOILER := $(BUILD)/tests/support/spoiler
 LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 STATIC_TESTS := tests/layers tests/format tests/install
@@ -88,6 +89,7 @@ $$(BUILD)/tests/$(1)/%: tests/$(1)/%.c $$(BUILD)/libbaton.a $$(BUILD)/flags
 endef
 $(eval $(call PROGRAM_RULE,unit,-lcmocka))
 $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
+$(eval $(call PROGRAM_RULE,support))
 
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
 	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
@@ -96,7 +98,7 @@ $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
 $(BUILD)/flags: export FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo "$$FLAGS" | cmp -s - $@ || echo "$$FLAGS" >$@
+	@[ "$$(cat $@ 2>/dev/null)" = "$$FLAGS" ] || echo "$$FLAGS" >$@
 
 .PHONY: FORCE
 FORCE:
@@ -136,7 +138,7 @@ check:
 
 .PHONY: unit-tests test-programs
 unit-tests: $(UNIT_TESTS)
-test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD)
+test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD) $(SPOILER)
 	@:
 
 ##   make unit-check       the tests of single modules
@@ -178,7 +180,7 @@ lint/%:
 	@clang-tidy --quiet $* -- $(CPPFLAGS) -std=gnu17 2>$(BUILD)/$@.log || \
 		{ cat $(BUILD)/$@.log; exit 1; }
 
-##   make sanitize-check   unit and scenario tests under the address and undefined behaviour sanitizers
+##   make sanitize-check   unit and scenario tests under ASan and UBSan
 .PHONY: sanitize-check
 sanitize-check: export ASAN_OPTIONS ?= detect_stack_use_after_return=1:strict_string_checks=1
 sanitize-check: export UBSAN_OPTIONS ?= print_stacktrace=1

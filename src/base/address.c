@@ -50,13 +50,15 @@ static int parse_host(struct span host, struct address *address, struct reason *
     if (host.length < sizeof text) {
         memcpy(text, host.at, host.length);
         text[host.length] = '\0';
-        if (bracketed && inet_pton(AF_INET6, text, &address->ipv6.sin6_addr) == 1) {
-            address->ipv6.sin6_family = AF_INET6;
+        struct in6_addr ipv6;
+        struct in_addr ipv4;
+        if (bracketed && inet_pton(AF_INET6, text, &ipv6) == 1) {
+            address->ipv6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = ipv6};
             address->length = sizeof address->ipv6;
             return 0;
         }
-        if (!bracketed && inet_pton(AF_INET, text, &address->ipv4.sin_addr) == 1) {
-            address->ipv4.sin_family = AF_INET;
+        if (!bracketed && inet_pton(AF_INET, text, &ipv4) == 1) {
+            address->ipv4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = ipv4};
             address->length = sizeof address->ipv4;
             return 0;
         }
@@ -103,10 +105,11 @@ int address_parse(const char *text, struct address *ret, struct reason *reason)
 static const char *format_unix(const struct address *address, char *text)
 {
     size_t offset = offsetof(struct sockaddr_un, sun_path);
-    size_t length = address->length > offset ? address->length - offset : 0, used;
+    size_t length = address->length > offset ? address->length - offset : 0;
+    size_t used = sizeof "unix:" - 1;
     const char *path = address->local.sun_path;
 
-    used = (size_t)sprintf(text, "unix:");
+    memcpy(text, "unix:", used);
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)path[i];
         if (c == '\0' && i == 0)
@@ -181,6 +184,10 @@ int address_of_socket(int fd, struct address *ret)
 
     if (getsockname(fd, &address.any, &address.length) < 0)
         return -errno;
+    /* unix(7): with a path of 108 bytes, which leave no room for a NUL, it counts one all the same.
+     */
+    if (address.length > sizeof address.local)
+        address.length = sizeof address.local;
     *ret = address;
     return 0;
 }

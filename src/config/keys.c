@@ -12,7 +12,7 @@
 
 /* The most fields is REQUEST_FIELDS_MAX of http/request.h, the most ranges what an answer holds. */
 static const struct config_key server_keys[] = {
-    {"Workers", value_set_workers, SERVER(workers), DEFAULT("auto"), RANGE("1", "1024")},
+    {"Workers", value_set_workers, SERVER(workers), DEFAULT("auto"), RANGE("1", "256")},
     {"CrashLimit", value_set_number, SERVER(crash_limit), DEFAULT("10"), RANGE("1", "1000")},
     {"DrainTimeout", value_set_duration, SERVER(drain_timeout_usec), DEFAULT("25s"),
         RANGE("0", "7d")},

@@ -1,8 +1,10 @@
 #include "connection/connection.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,6 +30,10 @@ static void count(struct connection *connection, enum counter counter, uint64_t 
 /* The one place where a connection changes its state. */
 static void set_state(struct connection *connection, enum connection_state state)
 {
+    size_t *replies = &connection->server->reply_count;
+
+    *replies -= connection->state == CONNECTION_REPLY;
+    *replies += state == CONNECTION_REPLY;
     log_debug("connection %d: %s -> %s", connection->io.fd, state_names[connection->state],
         state_names[state]);
     connection->state = state;
@@ -55,6 +61,19 @@ static struct deadline_list *deadline_for(struct connection *connection)
 }
 
 /*
+ * Of the answer's bytes, those that have left for good: the kernel wakes us only when much of its
+ * buffer is free again, which a slow client can take longer for than any timeout. Below 0 while
+ * former answers are on their way.
+ */
+static int64_t bytes_taken(const struct connection *connection)
+{
+    int waiting = 0;
+
+    (void)ioctl(connection->io.fd, SIOCOUTQ, &waiting); /* tcp(7), unix(7): cannot fail for these */
+    return (int64_t)connection->sent - waiting;
+}
+
+/*
  * After every event: what the connection waits for now, and until when. The deadline of a head is
  * not moved by its further bytes, all others are moved by any progress.
  */
@@ -69,6 +88,8 @@ static void settle(struct connection *connection)
     ev_io_start(connection->server->loop, &connection->io); /* nothing to do if it is started */
     if (connection->state != connection->settled || connection->state != CONNECTION_HEAD)
         deadline_arm(deadline_for(connection), &connection->deadline);
+    if (connection->state == CONNECTION_REPLY)
+        connection->taken = bytes_taken(connection);
     connection->settled = connection->state;
 }
 
@@ -124,11 +145,22 @@ void connection_end(struct connection *connection, enum counter reason)
     server->calls->ended(server->owner);
 }
 
+/* Whether the client sends, or has sent, what nobody will read. */
+static bool is_sending(const struct connection *connection)
+{
+    const struct reading *reading = connection->reading;
+    int unread = 0;
+
+    if (connection->linger || reading->body < reading->end)
+        return true;
+    return ioctl(connection->io.fd, FIONREAD, &unread) == 0 && unread > 0;
+}
+
 /* RFC 9112 §9.6: closing with bytes unread resets the connection, and our answer may be lost in it.
  */
 static void finish(struct connection *connection)
 {
-    if (!connection->linger || shutdown(connection->io.fd, SHUT_WR) < 0) {
+    if (!is_sending(connection) || shutdown(connection->io.fd, SHUT_WR) < 0) {
         connection_end(connection, connection->reason);
         return;
     }
@@ -179,6 +211,13 @@ static bool answered(struct connection *connection)
     return false;
 }
 
+/* The answer under way cannot be sent to its end, as output_send() said with @r. */
+static void give_up(struct connection *connection, int r)
+{
+    log_access(connection);
+    connection_end(connection, r < 0 ? COUNTER_END_ABANDONED : COUNTER_END_FAILED);
+}
+
 /* Sends what server->answer holds. Returns as answered(). */
 static bool send_answer(struct connection *connection)
 {
@@ -187,9 +226,9 @@ static bool send_answer(struct connection *connection)
     struct output output;
     uint64_t sent = 0;
 
-    connection->status = (uint16_t)server->answer.status;
     connection->head_sent =
         reply_compose(server, &connection->reading->request, connection->close, parts, &output);
+    connection->status = (uint16_t)server->answer.status; /* now that it may have become a 500 */
     count(connection, COUNTER_ANSWERS_1XX + server->answer.status / 100 - 1, 1);
     if (connection->head_sent == 0) { /* no memory for an answer */
         connection_end(connection, COUNTER_END_FAILED);
@@ -211,7 +250,7 @@ static bool send_answer(struct connection *connection)
     answer_reset(&server->answer);
     if (r == OUTPUT_DONE)
         return answered(connection);
-    connection_end(connection, r < 0 ? COUNTER_END_ABANDONED : COUNTER_END_FAILED);
+    give_up(connection, r);
     return false;
 }
 
@@ -400,7 +439,7 @@ static void on_readable(struct connection *connection)
     switch (connection->state) {
     case CONNECTION_IDLE:
         set_state(connection, CONNECTION_HEAD);
-        /* fall through */
+        __attribute__((fallthrough));
     case CONNECTION_HEAD:
         read_requests(connection);
         return;
@@ -425,8 +464,7 @@ static void on_writable(struct connection *connection)
         return;
     }
     if (r != OUTPUT_DONE) {
-        log_access(connection);
-        connection_end(connection, r < 0 ? COUNTER_END_ABANDONED : COUNTER_END_FAILED);
+        give_up(connection, r);
         return;
     }
     output_free(connection->output);
@@ -454,22 +492,37 @@ void connection_retire(struct connection *connection)
         on_readable(connection);
 }
 
+/* Never made longer: a list's entries stand in the order in which they expire. */
+static void shorten_deadline(struct connection *connection, uint64_t usec)
+{
+    double left = deadline_left(&connection->deadline);
+
+    if (left < 0 || usec_to_seconds(usec) < left)
+        deadline_arm_for(deadline_for(connection), &connection->deadline, usec_to_seconds(usec));
+}
+
+/*
+ * Its time runs on, and progress made in it counts; of the present configuration's timeout and what
+ * was left, the shorter holds.
+ */
+static void resume_deadline(struct connection *connection, int64_t deadline_usec, int64_t taken)
+{
+    if (deadline_usec >= 0) {
+        shorten_deadline(connection, (uint64_t)deadline_usec);
+        connection->taken = taken;
+    }
+    if (connection->drain && connection->state == CONNECTION_IDLE)
+        shorten_deadline(connection, connection->server->config->drain_timeout_usec);
+}
+
 void connection_resume(
     struct connection *connection, enum connection_state state, int64_t deadline_usec)
 {
-    struct server *server = connection->server;
+    int64_t taken = connection->taken;
 
     set_state(connection, state);
     settle(connection);
-    if (deadline_usec >= 0)
-        deadline_arm_for(deadline_for(connection), &connection->deadline,
-            (double)deadline_usec / (double)USEC_PER_SEC);
-    if (connection->drain && state == CONNECTION_IDLE) {
-        double left = deadline_left(&connection->deadline, server->loop);
-        double drain = (double)server->config->drain_timeout_usec / (double)USEC_PER_SEC;
-        if (left < 0 || drain < left)
-            deadline_arm_for(&server->idle, &connection->deadline, drain);
-    }
+    resume_deadline(connection, deadline_usec, taken);
     if (state == CONNECTION_HEAD)
         read_requests(connection);
     else if (state == CONNECTION_IDLE)
@@ -489,12 +542,18 @@ void connection_cut(struct connection *connection)
         connection_end(connection, connection->reason);
         return;
     case CONNECTION_HEAD:
+        connection->reading->began = ev_now(connection->server->loop);
+        /* fall through */
     case CONNECTION_BODY:
         (void)send(connection->io.fd, unavailable, sizeof unavailable - 1, MSG_NOSIGNAL);
+        count(connection, COUNTER_ANSWERS_5XX, 1);
+        connection->status = 503;
+        connection->head_sent = connection->sent = 0;
         break;
-    default:
+    default: /* the answer under way stays incomplete */
         break;
     }
+    log_access(connection);
     connection_end(connection, COUNTER_END_CUT);
 }
 
@@ -533,6 +592,10 @@ void connection_send_expired(struct deadline *deadline)
 {
     struct connection *connection = of_deadline(deadline);
 
+    if (bytes_taken(connection) > connection->taken) {
+        settle(connection);
+        return;
+    }
     log_access(connection);
     connection_end(connection, COUNTER_END_SEND);
 }

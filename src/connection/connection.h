@@ -44,6 +44,7 @@ struct connection {
     uint64_t requests;       /* heads received on it */
     uint64_t head_sent;      /* bytes of the answer that are head, for the access log */
     uint64_t sent;           /* bytes of the answer that went out */
+    int64_t taken;           /* of these, what the client had when the deadline was armed */
     struct reading *reading; /* NULL while IDLE or LINGER */
     struct output *output;   /* NULL unless REPLY */
 };

@@ -1,7 +1,7 @@
 #include "connection/move.h"
 
 #include <errno.h>
-#include <string.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -47,10 +47,12 @@ static void describe_reading(const struct connection *connection, struct record 
 
     record->received =
         (struct span){reading->bytes + reading->start, reading->end - reading->start};
-    if (record->kind == RECORD_HEAD || reading->request.head_length == 0)
+    if (record->kind == RECORD_HEAD)
         return;
     double ago = ev_now(connection->server->loop) - reading->began;
     record->began_usec = ago > 0 ? (uint64_t)(ago * (double)USEC_PER_SEC) : 0;
+    if (reading->request.head_length == 0) /* refused before its end */
+        return;
     record->head_length = (uint32_t)reading->request.head_length;
     record->body = (uint32_t)(reading->body - reading->start);
     record->body_left = reading->body_left;
@@ -58,10 +60,37 @@ static void describe_reading(const struct connection *connection, struct record 
     record->chunked = reading->chunked;
 }
 
+/* What is left of its memory travels: the parts lie in it in their order. */
+static void describe_output(const struct output *output, struct record *record)
+{
+    struct span memory = output_memory(output);
+    size_t gone = memory.length;
+
+    for (size_t i = output->count; i-- > 0;)
+        if (output->parts[i].kind == PART_BYTES)
+            gone = output->parts[i].offset;
+    for (size_t i = 0; i < output->count; i++) {
+        record->parts[i] = output->parts[i];
+        if (record->parts[i].kind == PART_BYTES)
+            record->parts[i].offset -= gone;
+    }
+    record->part_count = output->count;
+    record->unsent = (struct span){memory.at + gone, memory.length - gone};
+    record->file = output->file >= 0;
+}
+
+static int64_t describe_deadline(const struct connection *connection)
+{
+    double left = deadline_left(&connection->deadline);
+
+    if (left < 0 || left > usec_to_seconds(RECORD_USEC_MAX))
+        return -1;
+    return (int64_t)(left * (double)USEC_PER_SEC);
+}
+
 void move_describe(const struct connection *connection, struct record *ret)
 {
     struct server *server = connection->server;
-    double left = deadline_left(&connection->deadline, server->loop);
 
     *ret = (struct record){
         .kind = kind_of(connection->state),
@@ -73,20 +102,16 @@ void move_describe(const struct connection *connection, struct record *ret)
         .requests = connection->requests,
         .head_sent = connection->head_sent,
         .sent = connection->sent,
-        .deadline_usec = left < 0 ? -1 : (int64_t)(left * (double)USEC_PER_SEC),
+        .taken = connection->taken,
+        .deadline_usec = describe_deadline(connection),
     };
     if (ret->kind == RECORD_IDLE || ret->kind == RECORD_HEAD) /* what a former answer left there */
         ret->close = ret->linger = false;
     server->calls->describe(server->owner, connection->listener, &ret->listener, &ret->admin);
     if (connection->reading)
         describe_reading(connection, ret);
-    const struct output *output = connection->output;
-    if (output) {
-        memcpy(ret->parts, output->parts, output->count * sizeof *ret->parts);
-        ret->part_count = output->count;
-        ret->unsent = output_memory(output);
-        ret->file = output->file >= 0;
-    }
+    if (connection->output)
+        describe_output(connection->output, ret);
 }
 
 void move_complete(struct connection *connection)
@@ -103,17 +128,30 @@ void move_complete(struct connection *connection)
     connection_end(connection, COUNTER_END_MOVED);
 }
 
-/* A record comes with the kinds of fds it needs: a connected stream socket, and a regular file. */
+/* -1 where it is no socket. */
+static int option_of(int fd, int option)
+{
+    int value;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
+}
+
+/* A connection of its peer's kind, as accept4(2) makes it: one that blocks would stop the worker.
+ */
+static bool is_connection(const struct record *record, int fd)
+{
+    return option_of(fd, SO_TYPE) == SOCK_STREAM && option_of(fd, SO_ACCEPTCONN) == 0 &&
+           option_of(fd, SO_DOMAIN) == record->peer.sin6_family &&
+           (fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* A record comes with the kinds of fds it needs. */
 static bool fds_are_right(const struct record *record, int fd, int file)
 {
-    int type = 0, listening = 1;
-    socklen_t length = sizeof type;
     struct stat status;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
-        return false;
-    length = sizeof listening;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening)
+    if (!is_connection(record, fd))
         return false;
     if (!record->file)
         return file < 0;
@@ -135,14 +173,18 @@ static int adopt_reading(struct connection *connection, const struct record *rec
     if (!reading)
         return -ENOMEM;
     connection->reading = reading;
-    if (record->kind == RECORD_HEAD || record->head_length == 0)
+    if (record->kind == RECORD_HEAD)
         return 0;
+    reading->began = ev_now(server->loop) - usec_to_seconds(record->began_usec);
+    if (record->head_length == 0) {
+        reading_resume_refused(reading);
+        return 0;
+    }
     if (!reading_resume(reading, record->head_length, record->body))
         return -EINVAL;
     reading->body_left = record->body_left;
     reading->body_read = record->body_read;
     reading->chunked = record->chunked;
-    reading->began = ev_now(server->loop) - (double)record->began_usec / (double)USEC_PER_SEC;
     return 0;
 }
 
@@ -173,6 +215,7 @@ static int fill(struct connection *connection, const struct record *record, int 
     connection->requests = record->requests;
     connection->head_sent = record->head_sent;
     connection->sent = record->sent;
+    connection->taken = record->taken;
     if (record->received.length > 0)
         r = adopt_reading(connection, record);
     if (r == 0 && record->part_count > 0)

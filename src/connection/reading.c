@@ -70,6 +70,15 @@ bool reading_resume(struct reading *reading, size_t head_length, size_t body)
     return true;
 }
 
+void reading_resume_refused(struct reading *reading)
+{
+    unsigned status;
+    const char *why;
+
+    (void)reading_parse(reading, &status, &why);
+    reading->request.head_length = 0; /* though the limits may be wider now */
+}
+
 void reading_return(struct reading_pool *pool, struct reading *reading)
 {
     if (pool->free_count >= FREE_MAX || reading->capacity != pool->capacity) {

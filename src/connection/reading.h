@@ -49,6 +49,8 @@ struct reading *reading_take_with(
  * are now; what follows the part of the body that was read begins at @body. False: they do not.
  */
 bool reading_resume(struct reading *reading, size_t head_length, size_t body);
+/* The bytes are of a head that was refused: what can be read of it is for the access log alone. */
+void reading_resume_refused(struct reading *reading);
 void reading_return(struct reading_pool *pool, struct reading *reading);
 
 /* Room behind the end, after moving the current request to the front when there is none. */

@@ -28,7 +28,7 @@ struct packed {
     uint16_t status, reason;
     uint32_t name_length;
     uint64_t requests, head_sent, sent;
-    int64_t deadline_usec;
+    int64_t taken, deadline_usec;
     uint64_t began_usec;
     uint64_t body_left, body_read, chunk_remaining;
     uint32_t chunk_state, chunk_digits, chunk_overhead;
@@ -37,7 +37,7 @@ struct packed {
     struct sockaddr_in6 peer;
     uint32_t reserved;
 };
-_Static_assert(sizeof(struct packed) == 144, "the layout is a contract between builds");
+_Static_assert(sizeof(struct packed) == 152, "the layout is a contract between builds");
 
 struct packed_part {
     uint64_t kind, offset, length;
@@ -65,6 +65,7 @@ static void pack(const struct record *record, size_t length, struct packed *ret)
         .requests = record->requests,
         .head_sent = record->head_sent,
         .sent = record->sent,
+        .taken = record->taken,
         .deadline_usec = record->deadline_usec,
         .began_usec = record->began_usec,
         .body_left = record->body_left,
@@ -182,68 +183,90 @@ static bool is_end(uint16_t reason)
     return reason >= COUNTER_END_CLIENT && reason < COUNTER_END_MOVED;
 }
 
+/* Whether each field is one that a connection can have, whatever it is doing. */
+static bool are_possible(const struct record *record)
+{
+    return record->kind >= RECORD_IDLE && record->kind <= RECORD_LINGER &&
+           (record->status == 0 || (record->status >= 100 && record->status <= 599)) &&
+           (record->reason == 0 || is_end(record->reason)) && record->deadline_usec >= -1 &&
+           record->deadline_usec <= RECORD_USEC_MAX && record->began_usec <= RECORD_USEC_MAX &&
+           record->listener.length <= RECORD_NAME_MAX && record->chunked.state <= CHUNKED_DONE;
+}
+
 /* Whether the fields belong together for what the connection was doing. */
 static bool is_consistent(const struct record *record)
 {
-    bool request = record->kind == RECORD_BODY || record->kind == RECORD_REPLY;
-    bool received = request || record->kind == RECORD_HEAD;
     bool reply = record->kind == RECORD_REPLY;
+    bool request = reply || record->kind == RECORD_BODY;
+    bool received = request || record->kind == RECORD_HEAD;
 
-    if (record->kind < RECORD_IDLE || record->kind > RECORD_LINGER || record->deadline_usec < -1 ||
-        record->listener.length > RECORD_NAME_MAX)
-        return false;
     if ((record->received.length > 0) != received || (record->part_count > 0) != reply ||
         (record->file && !reply) || (record->unsent.length > 0 && !reply))
         return false;
-    if (reply && (record->status < 100 || record->status > 599))
+    if (reply && record->status == 0)
         return false;
     /* A refused request is answered without a complete head: it ends with that answer. */
     if (request && record->head_length == 0 && !(reply && record->close))
         return false;
     if (record->head_length > record->body || record->body > record->received.length ||
-        record->chunked.state > CHUNKED_DONE)
+        (record->body > 0 && !request))
         return false;
-    if ((record->close || record->kind == RECORD_LINGER) && !is_end(record->reason))
+    if ((record->close || record->kind == RECORD_LINGER) && record->reason == 0)
         return false;
     return parts_fit(record);
 }
 
-int record_next(struct span *message, struct record *ret)
+/* Fails where the lengths do not fit each other: then nobody knows where the next one begins. */
+static bool take_record(struct span *message, struct packed *fixed, struct record *ret)
 {
     struct span whole;
+
+    if (message->length < sizeof *fixed)
+        return false;
+    memcpy(fixed, message->at, sizeof *fixed);
+    return take_span(message, fixed->length, &whole) && take(&whole, fixed, sizeof *fixed) &&
+           take_span(&whole, fixed->name_length, &ret->listener) &&
+           take_span(&whole, fixed->received_length, &ret->received) &&
+           take_parts(&whole, fixed->part_count, ret) &&
+           take_span(&whole, fixed->unsent_length, &ret->unsent) && whole.length == 0;
+}
+
+static void unpack(const struct packed *fixed, struct record *ret)
+{
+    ret->kind = (enum record_kind)fixed->kind;
+    ret->close = fixed->flags & FLAG_CLOSE;
+    ret->linger = fixed->flags & FLAG_LINGER;
+    ret->admin = fixed->flags & FLAG_ADMIN;
+    ret->file = fixed->flags & FLAG_FILE;
+    ret->status = fixed->status;
+    ret->reason = fixed->reason;
+    ret->peer = fixed->peer;
+    ret->requests = fixed->requests;
+    ret->head_sent = fixed->head_sent;
+    ret->sent = fixed->sent;
+    ret->taken = fixed->taken;
+    ret->deadline_usec = fixed->deadline_usec;
+    ret->began_usec = fixed->began_usec;
+    ret->head_length = fixed->head_length;
+    ret->body = fixed->body;
+    ret->body_left = fixed->body_left;
+    ret->body_read = fixed->body_read;
+    ret->chunked = (struct chunked){(enum chunked_state)fixed->chunk_state, fixed->chunk_digits,
+        fixed->chunk_overhead, fixed->chunk_remaining};
+}
+
+int record_next(struct span *message, struct record *ret)
+{
     struct packed fixed;
 
-    if (message->length < sizeof fixed)
+    if (!take_record(message, &fixed, ret)) {
+        message->length = 0;
         return -EINVAL;
-    memcpy(&fixed, message->at, sizeof fixed);
-    if (!take_span(message, fixed.length, &whole) || !take(&whole, &fixed, sizeof fixed) ||
-        fixed.flags > FLAGS_ALL)
+    }
+    if (fixed.flags > FLAGS_ALL || fixed.reserved != 0)
         return -EINVAL;
-    ret->kind = (enum record_kind)fixed.kind;
-    ret->close = fixed.flags & FLAG_CLOSE;
-    ret->linger = fixed.flags & FLAG_LINGER;
-    ret->admin = fixed.flags & FLAG_ADMIN;
-    ret->file = fixed.flags & FLAG_FILE;
-    ret->status = fixed.status;
-    ret->reason = fixed.reason;
-    ret->peer = fixed.peer;
-    ret->requests = fixed.requests;
-    ret->head_sent = fixed.head_sent;
-    ret->sent = fixed.sent;
-    ret->deadline_usec = fixed.deadline_usec;
-    ret->began_usec = fixed.began_usec;
-    ret->head_length = fixed.head_length;
-    ret->body = fixed.body;
-    ret->body_left = fixed.body_left;
-    ret->body_read = fixed.body_read;
-    ret->chunked = (struct chunked){(enum chunked_state)fixed.chunk_state, fixed.chunk_digits,
-        fixed.chunk_overhead, fixed.chunk_remaining};
-    if (!take_span(&whole, fixed.name_length, &ret->listener) ||
-        !take_span(&whole, fixed.received_length, &ret->received) ||
-        !take_parts(&whole, fixed.part_count, ret) ||
-        !take_span(&whole, fixed.unsent_length, &ret->unsent) || whole.length > 0)
-        return -EINVAL;
-    return is_consistent(ret) ? 0 : -EINVAL;
+    unpack(&fixed, ret);
+    return are_possible(ret) && is_consistent(ret) ? 0 : -EINVAL;
 }
 
 size_t record_fds(const struct record *record)

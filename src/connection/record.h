@@ -29,6 +29,7 @@
 #define RECORD_MESSAGE_MAX (4u << 20)
 #define RECORD_FDS_MAX 250 /* the kernel takes up to 253 in a message (unix(7)) */
 #define RECORD_NAME_MAX 255
+#define RECORD_USEC_MAX (INT64_MAX / 16) /* 18,000 years, and far from where sums overflow */
 
 /* What it was doing; numbers are part of the format. */
 enum record_kind {
@@ -46,6 +47,7 @@ struct record {
     uint16_t reason; /* enum counter: COUNTER_END_..., 0: none yet */
     struct sockaddr_in6 peer;
     uint64_t requests, head_sent, sent;
+    int64_t taken;         /* of sent, what the client had when the deadline was armed */
     int64_t deadline_usec; /* left; -1: none */
     uint64_t began_usec;   /* since the head was complete */
     struct span listener;  /* its name */
@@ -58,7 +60,7 @@ struct record {
     /* REPLY: what is left of the answer. */
     struct part parts[ANSWER_PARTS_MAX + 1];
     size_t part_count;
-    struct span unsent; /* the memory that PART_BYTES parts lie in */
+    struct span unsent; /* the memory that PART_BYTES parts lie in, one behind the other */
 };
 
 /* Begins a message in the empty @message. Returns 0 or -ENOMEM. */
@@ -72,7 +74,8 @@ int record_append(struct buffer *message, const struct record *record);
 int record_open(struct span *message);
 /*
  * Cuts the next record off and checks it; its spans point into the message. Returns 0, or -EINVAL:
- * then the rest of the message cannot be read either.
+ * this one is none; where its lengths do not fit each other, the others behind it cannot be found
+ * either, and the message is cut to nothing.
  */
 int record_next(struct span *message, struct record *ret);
 /* How many fds a record takes. */

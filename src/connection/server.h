@@ -46,6 +46,7 @@ struct server {
 
     struct link connections;
     size_t connection_count;
+    size_t reply_count; /* of them in REPLY: each may have a file open beside its socket */
     enum retirement retirement;
 
     struct reading_pool readings;

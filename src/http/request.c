@@ -433,8 +433,10 @@ static int parse(struct head_parser *parser, struct span bytes)
         return refuse(parser, error == HPE_INVALID_METHOD ? 501 : 400,
             llhttp_get_error_reason(&parser->llhttp));
     const char *end = llhttp_get_error_pos(&parser->llhttp);
-    parser->request->head_length = (size_t)(end - bytes.at);
-    return finish(parser, end);
+    int r = finish(parser, end);
+    if (r == HEAD_COMPLETE)
+        parser->request->head_length = (size_t)(end - bytes.at);
+    return r;
 }
 
 static int refuse_size(struct head_parser *parser, struct span bytes)

@@ -54,7 +54,7 @@ struct request {
     uint64_t content_length;
     size_t field_count;
     struct field fields[REQUEST_FIELDS_MAX];
-    size_t head_length; /* bytes of the buffer that the head took, once parsed */
+    size_t head_length; /* bytes of the buffer that the head took; 0: not complete, or refused */
 };
 
 /* The value of the first field of that name (lower case); at = NULL where there is none. */

@@ -1,5 +1,12 @@
 #include "net/deadline.h"
 
+#include "base/clock.h"
+
+static double now(void)
+{
+    return usec_to_seconds(clock_monotonic_usec());
+}
+
 static struct deadline *first(struct deadline_list *list)
 {
     return CONTAINER_OF(list->entries.next, struct deadline, link);
@@ -9,7 +16,7 @@ static void schedule(struct deadline_list *list)
 {
     if (list_empty(&list->entries) || ev_is_active(&list->timer))
         return;
-    double after = first(list)->at - ev_now(list->loop);
+    double after = first(list)->at - now();
     ev_timer_set(&list->timer, after > 0 ? after : 0, 0);
     ev_timer_start(list->loop, &list->timer);
 }
@@ -18,8 +25,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct deadline_list *list = timer->data;
 
+    (void)loop;
     (void)events;
-    while (!list_empty(&list->entries) && first(list)->at <= ev_now(loop)) {
+    for (double at = now(); !list_empty(&list->entries) && first(list)->at <= at;) {
         struct deadline *deadline = first(list);
         list_remove(&deadline->link);
         list->expired(deadline);
@@ -56,7 +64,7 @@ void deadline_arm(struct deadline_list *list, struct deadline *deadline)
     deadline_disarm(deadline);
     if (list->seconds <= 0)
         return;
-    deadline->at = ev_now(list->loop) + list->seconds;
+    deadline->at = now() + list->seconds;
     list_append(&list->entries, &deadline->link);
     schedule(list);
 }
@@ -66,7 +74,7 @@ void deadline_arm_for(struct deadline_list *list, struct deadline *deadline, dou
     struct link *after;
 
     deadline_disarm(deadline);
-    deadline->at = ev_now(list->loop) + seconds;
+    deadline->at = now() + seconds;
     for (after = list->entries.previous; after != &list->entries; after = after->previous)
         if (CONTAINER_OF(after, struct deadline, link)->at <= deadline->at)
             break;
@@ -81,10 +89,10 @@ void deadline_disarm(struct deadline *deadline)
     list_remove(&deadline->link);
 }
 
-double deadline_left(const struct deadline *deadline, struct ev_loop *loop)
+double deadline_left(const struct deadline *deadline)
 {
     if (list_empty(&deadline->link))
         return -1;
-    double left = deadline->at - ev_now(loop);
+    double left = deadline->at - now();
     return left > 0 ? left : 0;
 }

@@ -12,7 +12,7 @@
  */
 struct deadline {
     struct link link;
-    ev_tstamp at; /* by ev_now() */
+    double at; /* CLOCK_MONOTONIC in seconds: ev_now() jumps when the time of day is set */
 };
 
 struct deadline_list {
@@ -32,8 +32,11 @@ void deadline_list_deinit(struct deadline_list *list);
 void deadline_init(struct deadline *deadline);
 /* Arms for the list's duration from now, or again, out of whichever list it was in. */
 void deadline_arm(struct deadline_list *list, struct deadline *deadline);
-/* The same with another duration (a connection that came with time already spent): O(n). */
+/*
+ * The same with a shorter duration (a connection that came with time already spent): O(n). Were
+ * it longer, those that are armed next would wait for it.
+ */
 void deadline_arm_for(struct deadline_list *list, struct deadline *deadline, double seconds);
 void deadline_disarm(struct deadline *deadline);
 /* Seconds left, at least 0; -1 when not armed. */
-double deadline_left(const struct deadline *deadline, struct ev_loop *loop);
+double deadline_left(const struct deadline *deadline);

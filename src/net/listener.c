@@ -13,9 +13,13 @@ static enum accept_result accept_one(struct listener *listener)
     struct address peer = {.length = sizeof(struct sockaddr_un)};
     int fd = accept4(listener->io.fd, &peer.any, &peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+    int error = errno;
+
+    if (peer.length > sizeof peer.local) /* as in address_of_socket() */
+        peer.length = sizeof peer.local;
     if (fd >= 0)
         return listener->calls->accepted(listener, fd, &peer) ? ACCEPT_TOOK : ACCEPT_STOP;
-    switch (errno) {
+    switch (error) {
     case EAGAIN:
         return ACCEPT_EMPTY;
     case EINTR: /* accept(2): these concern the one connection that would have come: go on */
@@ -34,7 +38,7 @@ static enum accept_result accept_one(struct listener *listener)
     ev_io_stop(listener->loop, &listener->io);
     ev_timer_set(&listener->retry, RETRY_SECONDS, 0);
     ev_timer_start(listener->loop, &listener->retry);
-    listener->calls->exhausted(listener, errno);
+    listener->calls->exhausted(listener, error);
     return ACCEPT_STOP;
 }
 

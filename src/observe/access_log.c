@@ -44,8 +44,6 @@ int access_log_reopen(struct access_log *log, struct reason *reason)
     r = open_file(log->path, &fd, reason);
     if (r < 0)
         return r;
-    (void)access_log_flush(
-        log); /* into the old file; losses are counted by the next flush's caller */
     fd_close(log->fd);
     log->fd = fd;
     return 0;

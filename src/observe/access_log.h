@@ -38,7 +38,9 @@ struct access_log {
 int access_log_open(
     struct access_log *log, enum access_log_format format, const char *path, struct reason *reason);
 void access_log_close(struct access_log *log);
-/* Opens the path anew, after a rotation. Keeps the old file when that fails. As access_log_open().
+/*
+ * Opens the path anew, after a rotation; what has gathered goes there. Keeps the old file when that
+ * fails. As access_log_open().
  */
 int access_log_reopen(struct access_log *log, struct reason *reason);
 /*

@@ -11,7 +11,12 @@ static const char *const state_names[] = {
     [BOARD_RETIRING] = "retiring",
 };
 
-/* Written by another process, perhaps of another build: not trusted as an index. */
+/* Written by another process, perhaps of another build: read once, and not trusted as an index. */
+static uint32_t state_of(const struct board_slot *slot)
+{
+    return __atomic_load_n(&slot->state, __ATOMIC_RELAXED);
+}
+
 static const char *state_name(uint32_t state)
 {
     return state <= BOARD_RETIRING ? state_names[state] : "unknown";
@@ -27,10 +32,11 @@ static void measure(const struct board *board, struct gauges *ret)
     *ret = (struct gauges){0};
     for (unsigned i = 1; i < BOARD_SLOTS; i++) {
         const struct board_slot *slot = &board->slots[i];
-        if (slot->state == BOARD_FREE || slot->state > BOARD_RETIRING)
+        uint32_t state = state_of(slot);
+        if (state == BOARD_FREE || state > BOARD_RETIRING)
             continue;
-        ret->workers[slot->state]++;
-        ret->open[slot->state] += counters_open(&slot->counters);
+        ret->workers[state]++;
+        ret->open[state] += counters_open(&slot->counters);
     }
 }
 
@@ -114,12 +120,13 @@ static int add_json_workers(const struct board *board, struct buffer *out)
 
     for (unsigned i = 1; i < BOARD_SLOTS && r == 0; i++) {
         const struct board_slot *slot = &board->slots[i];
-        if (slot->state == BOARD_FREE)
+        uint32_t state = state_of(slot);
+        if (state == BOARD_FREE)
             continue;
         r = buffer_printf(out,
             "%s{\"pid\":%d,\"generation\":%u,\"worker\":%u,\"state\":\"%s\",\"connections\":"
             "%" PRIu64 ",\"requests\":%" PRIu64 "}",
-            separator, slot->pid, slot->generation, slot->worker, state_name(slot->state),
+            separator, slot->pid, slot->generation, slot->worker, state_name(state),
             counters_open(&slot->counters), slot->counters.values[COUNTER_REQUESTS]);
         separator = ",";
     }
@@ -152,10 +159,11 @@ static int add_text_workers(const struct board *board, struct buffer *out)
 
     for (unsigned i = 1; i < BOARD_SLOTS && r == 0; i++) {
         const struct board_slot *slot = &board->slots[i];
-        if (slot->state == BOARD_FREE)
+        uint32_t state = state_of(slot);
+        if (state == BOARD_FREE)
             continue;
         r = buffer_printf(out, "%10d %10u %7u %-9s %12" PRIu64 " %12" PRIu64 "\n", slot->pid,
-            slot->generation, slot->worker, state_name(slot->state), counters_open(&slot->counters),
+            slot->generation, slot->worker, state_name(state), counters_open(&slot->counters),
             slot->counters.values[COUNTER_REQUESTS]);
     }
     return r;

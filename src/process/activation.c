@@ -38,9 +38,9 @@ static bool take_stored(struct activation *activation, int fd, const char *name)
                : strcmp(name, INBOX_WRITE_NAME) == 0 ? &activation->stored.inbox_write
                                                      : NULL;
 
-    if (!end)
+    if (!end && strcmp(name, INBOX_PROBE_NAME) != 0)
         return false;
-    if (*end < 0 && inbox_is_end(fd) && fd_set_cloexec(fd, true) == 0)
+    if (end && *end < 0 && inbox_is_end(fd) && fd_set_cloexec(fd, true) == 0)
         *end = fd;
     else
         fd_close(fd);
@@ -225,7 +225,7 @@ int activation_bind(
     return r;
 }
 
-static bool is_wanted(const struct activation_socket *socket, const struct config *config)
+bool activation_wants(const struct activation_socket *socket, const struct config *config)
 {
     const struct config_listen *listen = find_listen(config, socket->name);
     struct address bound;
@@ -246,7 +246,7 @@ void activation_prune(struct activation *activation, const struct config *config
 
     for (size_t i = 0; i < activation->count; i++) {
         struct activation_socket *socket = &activation->sockets[i];
-        if (is_wanted(socket, config))
+        if (activation_wants(socket, config))
             activation->sockets[kept++] = *socket;
         else
             close_socket(socket);

@@ -50,6 +50,11 @@ int activation_check(
 int activation_bind(
     struct activation *activation, const struct config *config, struct reason *reason);
 
+/*
+ * Whether @config has a use for the socket. One that systemd passed stays open in any case; one of
+ * ours is closed once no generation needs it.
+ */
+bool activation_wants(const struct activation_socket *socket, const struct config *config);
 /* Closes sockets of ours that @config has no use for. */
 void activation_prune(struct activation *activation, const struct config *config);
 

@@ -16,6 +16,7 @@
 #include "process/stop.h"
 
 #define STATUS_SECONDS 5.0
+#define ADOPTION_SECONDS 10.0
 #define EXTEND_SECONDS (usec_to_seconds(STOP_EXTEND_USEC) / 3)
 
 static const int handled_signals[SUPERVISOR_SIGNALS] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
@@ -62,19 +63,44 @@ static void on_generation_ready(struct generation *generation)
     supervisor->trying = NULL;
 }
 
-/* The first start is over when what a former instance left in the inbox is adopted. */
-static void on_generation_serving(struct generation *generation)
+static void begin_serving(struct supervisor *supervisor)
 {
-    struct supervisor *supervisor = generation->shared->owner;
+    const struct generation *generation = supervisor->serving;
     struct counters sums;
 
-    if (supervisor->phase != PHASE_STARTING || !inbox_is_empty(supervisor->inbox.read))
-        return;
+    ev_timer_stop(supervisor->loop, &supervisor->adoption);
     board_sum(&supervisor->board, &sums);
     log_notice("Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
         generation->number, generation->wanted, generation->wanted == 1 ? "" : "s",
         sums.values[COUNTER_ADOPTED]);
     reload_end(supervisor);
+}
+
+/* The first start is over when what a former instance left in the inbox is adopted. */
+static void on_generation_serving(struct generation *generation)
+{
+    struct supervisor *supervisor = generation->shared->owner;
+
+    if (supervisor->phase != PHASE_STARTING)
+        return;
+    if (inbox_is_empty(supervisor->inbox.read))
+        begin_serving(supervisor);
+    else
+        ev_timer_start(supervisor->loop, &supervisor->adoption);
+}
+
+/* Not for ever, or systemd would end a start that lacks nothing else. */
+static void on_adoption_expired(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct supervisor *supervisor = timer->data;
+
+    (void)loop;
+    (void)events;
+    if (supervisor->phase != PHASE_STARTING || !supervisor->serving)
+        return;
+    log_warning("Connections that were left for this instance still wait to be taken over "
+                "(LimitNOFILE=)");
+    begin_serving(supervisor);
 }
 
 static void on_generation_failed(struct generation *generation, const char *why)
@@ -125,6 +151,7 @@ static void let_go(void *owner)
     close_askers(&supervisor->askers);
     close_askers(&supervisor->queue);
     close_askers(&supervisor->stop_askers);
+    park_destroy(&supervisor->park);
     LIST_EACH (link, &supervisor->generations)
         LIST_EACH (inner, &CONTAINER_OF(link, struct generation, link)->children)
             fd_close(CONTAINER_OF(inner, struct child, link)->channel);
@@ -223,6 +250,8 @@ int dispatch_init(struct supervisor *supervisor, const struct supervisor_options
     }
     init_timer(supervisor, &supervisor->settle, reload_settle_expired, 0);
     init_timer(supervisor, &supervisor->readiness, stop_readiness_over, 0);
+    init_timer(supervisor, &supervisor->adoption, on_adoption_expired, 0);
+    ev_timer_set(&supervisor->adoption, ADOPTION_SECONDS, 0);
     init_timer(supervisor, &supervisor->extend, on_extend, EXTEND_SECONDS);
     init_timer(supervisor, &supervisor->status, on_status, STATUS_SECONDS);
     /* sd_watchdog_enabled(3): at half of the time. It has to be set up anew by every image. */

@@ -14,7 +14,8 @@
 #include "process/cpus.h"
 #include "process/worker.h"
 
-#define LONG_LIFE 10.0 /* seconds: a worker that lived so long did not die of its start */
+#define WORKERS_MAX 256 /* as Workers= allows: several generations share BOARD_SLOTS */
+#define LONG_LIFE 10.0  /* seconds: a worker that lived so long did not die of its start */
 #define RESPAWN_AT_ONCE 2
 #define RESPAWN_FIRST 0.1
 #define RESPAWN_LONGEST 5.0
@@ -275,6 +276,13 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
         respawn(generation);
 }
 
+static unsigned workers_by_cpus(void)
+{
+    unsigned cpus = cpus_usable();
+
+    return cpus < WORKERS_MAX ? cpus : WORKERS_MAX;
+}
+
 struct generation *generation_new(
     const struct generation_shared *shared, unsigned number, struct config *config)
 {
@@ -287,7 +295,7 @@ struct generation *generation_new(
     generation->config = config;
     generation->deadline_usec = USEC_INFINITY;
     if (config)
-        generation->wanted = config->workers ? config->workers : cpus_usable();
+        generation->wanted = config->workers ? config->workers : workers_by_cpus();
     list_init(&generation->link);
     list_init(&generation->children);
     ev_timer_init(&generation->respawn, on_timer, 0, 0);
@@ -346,6 +354,7 @@ void generation_make_current(struct generation *generation)
     LIST_EACH (link, &generation->children)
         child_serve(CONTAINER_OF(link, struct child, link));
     generation->shared->board->head->generation = generation->number;
+    log_identify("supervisor", generation->number, 0);
     if (generation->alive < generation->wanted) /* one died while another image was in charge */
         schedule_respawn(generation);
 }

@@ -51,11 +51,12 @@ bool inbox_is_empty(int fd)
     return ioctl(fd, FIONREAD, &waiting) == 0 && waiting == 0;
 }
 
-/* The records' memfd and the connections' fds. */
+/* The records' memfd and the connections' fds; received, as many as the kernel lets anyone send. */
 struct cargo {
-    int fds[1 + RECORD_FDS_MAX];
+    int fds[254]; /* SCM_MAX_FD is 253 (unix(7)); control messages are padded to even numbers */
     size_t count;
 };
+_Static_assert(1 + RECORD_FDS_MAX <= 253, "what we send is one message");
 
 union control_space {
     struct cmsghdr align;
@@ -149,7 +150,8 @@ static int unpack(const char *said, ssize_t length, struct cargo *cargo, struct 
     int r = -EBADMSG;
 
     ret->count = 0;
-    if (length == sizeof marker && memcmp(said, marker, sizeof marker) == 0 && records >= 0)
+    if (length == sizeof marker && memcmp(said, marker, sizeof marker) == 0 && records >= 0 &&
+        cargo->count <= 1 + RECORD_FDS_MAX)
         r = read_records(records, message);
     for (size_t i = 1; i < cargo->count; i++) {
         if (r == 0)
@@ -182,7 +184,7 @@ int inbox_receive(int fd, struct buffer *message, struct inbox_fds *ret_fds)
     if (n == 0 && cargo.count == 0)
         return -EPIPE; /* nobody holds the other end any more */
     int r = unpack(said, n, &cargo, message, ret_fds);
-    if (r < 0)
-        return r;
-    return head.msg_flags & MSG_CTRUNC ? -EMFILE : INBOX_DONE;
+    if (head.msg_flags & MSG_CTRUNC && (r == 0 || cargo.count == 0))
+        return -EMFILE;
+    return r < 0 ? r : INBOX_DONE;
 }

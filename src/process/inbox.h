@@ -15,9 +15,11 @@
  * The socket's buffer, which an unprivileged server cannot enlarge, counts only the message.
  */
 
-/* What the ends are called in systemd's fd store. */
+/* What the ends are called in systemd's fd store, and what is there for a moment before (park.h).
+ */
 #define INBOX_READ_NAME "inbox-read"
 #define INBOX_WRITE_NAME "inbox-write"
+#define INBOX_PROBE_NAME "inbox-probe"
 
 struct inbox {
     int read, write;

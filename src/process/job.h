@@ -3,10 +3,10 @@
 #include <stdbool.h>
 
 /*
- * Asks systemd, over D-Bus, why it is stopping this service: whether parked connections will be
- * taken up by a next instance. They will not when the job is a plain "stop", which empties the fd
- * store, unless FileDescriptorStorePreserve=yes (systemd 254) keeps it. Where nobody answers at
- * once, they are taken to wait for somebody: parking is right for a restart, and for a stop it only
- * ends them sooner.
+ * Asks systemd, over D-Bus, whether parked connections will be taken up by a next instance: whether
+ * the fd store has both ends of the inbox, and why systemd stops this service. A plain "stop"
+ * empties the store, unless FileDescriptorStorePreserve=yes (systemd 254) keeps it. Where nobody
+ * answers at once, they are taken to wait for somebody: parking is right for a restart, and for a
+ * stop it only ends them sooner.
  */
 bool job_keeps_store(void);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -22,38 +23,59 @@ static void count(struct mover *mover, enum counter counter)
 
 /* ---- adopting ---- */
 
-static void adopt_one(struct mover *mover, const struct record *record, size_t *used)
+/*
+ * How many fds belong to the next connection: a socket, and perhaps a file behind it. Their kinds
+ * tell, not the records: what is wrong in one must not give its neighbour another client.
+ */
+static size_t next_fds(const struct mover *mover, size_t used)
 {
-    bool drain;
-    unsigned listener =
-        mover->calls->find_listener(mover->owner, record->listener, record->admin, &drain);
-    int fd = mover->fds.fds[(*used)++];
-    int file = record->file ? mover->fds.fds[(*used)++] : -1;
+    int type;
+    socklen_t length = sizeof type;
 
-    if (move_adopt(mover->server, record, fd, file, listener, drain) < 0)
-        count(mover, COUNTER_MOVE_REFUSED);
+    if (used + 1 >= mover->fds.count)
+        return mover->fds.count - used;
+    return getsockopt(mover->fds.fds[used + 1], SOL_SOCKET, SO_TYPE, &type, &length) < 0 ? 2 : 1;
 }
 
-/* Adopts what can be read of the message; fds that nothing was said of are closed. */
+/* The connection that has the next @count fds; without them, or without @record, there is none. */
+static bool adopt_one(
+    struct mover *mover, const struct record *record, size_t *used, size_t fd_count)
+{
+    bool drain;
+    const int *fds = mover->fds.fds + *used;
+
+    *used += fd_count;
+    if (record && fd_count == record_fds(record)) {
+        unsigned listener =
+            mover->calls->find_listener(mover->owner, record->listener, record->admin, &drain);
+        int r =
+            move_adopt(mover->server, record, fds[0], fd_count > 1 ? fds[1] : -1, listener, drain);
+        return r == 0;
+    }
+    for (size_t i = 0; i < fd_count; i++)
+        fd_close(fds[i]);
+    return false;
+}
+
+/* Adopts what can be read of the message; connections of which nothing can be known are closed. */
 static void adopt_message(struct mover *mover)
 {
     static struct record record; /* of some 3 KB, and there is one loop */
     struct span rest = buffer_span(&mover->message);
     size_t used = 0;
+    unsigned lost = 0;
     int left = record_open(&rest);
 
-    for (; left > 0; left--) {
-        if (record_next(&rest, &record) < 0 || used + record_fds(&record) > mover->fds.count)
-            break;
-        adopt_one(mover, &record, &used);
+    for (; left > 0 || used < mover->fds.count; left--) {
+        bool readable = left > 0 && record_next(&rest, &record) == 0;
+        lost += !adopt_one(mover, readable ? &record : NULL, &used, next_fds(mover, used));
     }
-    if (left == 0 && rest.length == 0 && used == mover->fds.count)
+    if (lost == 0 && rest.length == 0)
         return;
-    log_warning("A message of moved connections is malformed: %zu of its fds are closed",
-        mover->fds.count - used);
-    count(mover, COUNTER_MOVE_REFUSED);
-    while (used < mover->fds.count)
-        fd_close(mover->fds.fds[used++]);
+    log_warning("A message of moved connections is malformed, cut short or of another version: %u "
+                "of its connections are closed",
+        lost);
+    mover->server->counters->values[COUNTER_MOVE_REFUSED] += lost;
 }
 
 /* Returns whether there was a message. */
@@ -63,8 +85,8 @@ static bool receive(struct mover *mover)
 
     if (r == INBOX_EMPTY)
         return false;
-    if (r == -EBADMSG) {
-        log_warning("The inbox held a message that is none: dropped");
+    if (r == -EBADMSG || r == -ENOMEM) {
+        log_warning("A message of moved connections cannot be read: %s", strerror(-r));
         count(mover, COUNTER_MOVE_REFUSED);
         return true;
     }
@@ -111,11 +133,12 @@ static void on_courtesy_over(struct ev_loop *loop, ev_timer *timer, int events)
 
 /*
  * How many connections go in one message: as many as fit when there are thousands, but so few of a
- * smaller number that every worker that follows gets its share.
+ * smaller number that every worker that follows gets its share. When they are parked, all messages
+ * have to find room: a server without privileges has room for some 500 (inbox.c).
  */
 static size_t batch_limit(const struct mover *mover)
 {
-    size_t share = mover->server->connection_count / 16;
+    size_t share = mover->server->connection_count / (mover->parking ? 4 : 16);
 
     if (share < 8)
         return 8;

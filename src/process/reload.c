@@ -172,13 +172,13 @@ void reload_commit(struct supervisor *supervisor, struct generation *generation)
     supervisor->remark = NULL;
     supervisor->committed_usec = clock_monotonic_usec();
     supervisor_set_phase(supervisor, PHASE_SETTLING);
-    supervisor_tell_ready(supervisor);
     supervisor->settling = former;
     ev_timer_set(&supervisor->settle, SETTLE_SECONDS, 0);
     ev_timer_start(supervisor->loop, &supervisor->settle);
     if (former)
         generation_retire(former, generation_drain_usec(former), 0);
-    else
+    supervisor_tell_ready(supervisor); /* its status tells the two apart only now */
+    if (!former)
         reload_settle(supervisor);
 }
 

@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "config/source.h"
+#include "observe/board.h"
 
 /*
  * What a supervisor leaves to its successor, the next image of the same process: versioned text in
@@ -19,6 +20,8 @@
  */
 
 #define STATE_VERSION 1
+_Static_assert(
+    BOARD_VERSION == 1, "the state holds a board: a new version of it is a new one here");
 #define STATE_SIZE_MAX (64u << 20)
 #define STATE_WORKERS_MAX 1023
 #define STATE_CONNECTIONS_MAX 64

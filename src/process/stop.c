@@ -8,6 +8,15 @@
 #include "process/notify.h"
 #include "process/reload.h"
 
+/* Some went twice: a worker that was not told yet adopts what another one has parked. */
+static uint64_t count_parked(const struct counters *now, const struct counters *before)
+{
+    uint64_t moved = counters_moved(now) - counters_moved(before);
+    uint64_t adopted = now->values[COUNTER_ADOPTED] - before->values[COUNTER_ADOPTED];
+
+    return moved > adopted ? moved - adopted : 0;
+}
+
 static void finish_stop(struct supervisor *supervisor)
 {
     struct counters now, *before = &supervisor->before_stop;
@@ -21,7 +30,7 @@ static void finish_stop(struct supervisor *supervisor)
                " connections; at the end %" PRIu64 " connections finished, %" PRIu64
                " idle closed, %" PRIu64 " cut, %" PRIu64 " parked",
         now.values[COUNTER_REQUESTS], now.values[COUNTER_ACCEPTED], all - idle - cut, idle, cut,
-        supervisor->stop_flags & MESSAGE_PARK ? counters_moved(&now) - counters_moved(before) : 0);
+        supervisor->stop_flags & MESSAGE_PARK ? count_parked(&now, before) : 0);
     supervisor_break(supervisor, VERDICT_EXIT);
 }
 

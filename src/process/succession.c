@@ -161,7 +161,7 @@ static int pass_on(struct state *state, struct activation *activation, int *ret_
 
 int succession_execute(struct supervisor *supervisor, int *ret_state_fd, struct reason *reason)
 {
-    CLEANUP_STATE struct state state;
+    struct state state;
     char **arguments = supervisor->options->arguments;
     struct activation activation = supervisor->activation;
 
@@ -177,6 +177,7 @@ int succession_execute(struct supervisor *supervisor, int *ret_state_fd, struct 
         (void)reason_set(reason, r, "the state cannot be passed on: %s", strerror(-r));
     else
         r = execute(&state, *ret_state_fd, arguments, reason);
+    state_clear(&state);
     return r;
 }
 

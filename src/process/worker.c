@@ -25,8 +25,11 @@
 /* Health probes get through when MaxConnections= is reached. */
 #define ADMIN_CONNECTIONS 64
 
-/* Fds that a worker needs beside its connections' and their files'. */
+/* Fds that a worker needs beside its connections', their files' and its doors': room for a message
+ * too. */
 #define SPARE_FDS (RECORD_FDS_MAX + 64)
+/* Until it looks again whether there are fds for a message, as listener.h does for accepting. */
+#define RETRY_SECONDS 1.0
 
 /* How many connections more than another worker's are too many to take further ones before it. */
 #define AHEAD 8
@@ -46,7 +49,7 @@ struct worker {
     struct service *service;
     struct mover mover;
     struct access_log access_log;
-    size_t fd_limit; /* connections that RLIMIT_NOFILE leaves room for */
+    size_t fd_limit; /* fds that RLIMIT_NOFILE leaves for connections and their files */
     struct door doors[ACTIVATION_SOCKETS_MAX];
     size_t door_count;
     bool full;     /* MaxConnections= reached: doors are paused */
@@ -54,7 +57,7 @@ struct worker {
     bool cut;      /* its time to drain is over */
     bool parking;  /* connections are left in the inbox for the next instance */
     ev_io channel;
-    ev_timer deadline;
+    ev_timer deadline, retry;
     ev_prepare flush;
 };
 
@@ -134,28 +137,46 @@ static unsigned on_find_listener(void *owner, struct span name, bool admin, bool
 
     *ret_drain = false;
     for (size_t i = 0; i < worker->door_count; i++)
-        if (worker->doors[i].admin == admin &&
+        if (worker->doors[i].open && worker->doors[i].admin == admin &&
             span_equal(name, span_of(worker->setup->activation->sockets[i].name)))
             return (unsigned)i;
     *ret_drain = true;
     return admin ? DOOR_GONE_ADMIN : DOOR_GONE;
 }
 
+/* Whether a message of moved connections can be received: none of its fds may be lost. */
+static bool has_fds(const struct worker *worker)
+{
+    return worker->server.connection_count + worker->server.reply_count < worker->fd_limit;
+}
+
 static bool has_room(const struct worker *worker)
 {
-    size_t count = worker->server.connection_count;
-
-    return count < worker->setup->config->max_connections && count < worker->fd_limit;
+    return worker->server.connection_count < worker->setup->config->max_connections &&
+           has_fds(worker);
 }
 
 static bool on_has_room(void *owner)
 {
     struct worker *worker = owner;
 
-    if (has_room(worker))
+    /* MaxConnections= is for those who come: these are here already, and have nobody else. */
+    if (has_fds(worker))
         return true;
     worker->full = true;
+    ev_timer_start(worker->loop, &worker->retry); /* a file that is closed is no event */
     return false;
+}
+
+static void on_retry(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *worker = timer->data;
+
+    (void)loop;
+    (void)events;
+    ev_timer_set(timer, RETRY_SECONDS, 0);
+    if (!worker->retiring)
+        mover_adopt(&worker->mover);
 }
 
 static void tell_serving(void *owner)
@@ -276,7 +297,8 @@ static void serve(struct worker *worker)
 {
     if (worker->retiring)
         return;
-    resume_doors(worker);
+    if (!worker->full) /* said again after a reload that was refused */
+        resume_doors(worker);
     mover_adopt_all(&worker->mover, false); /* what a former instance left there */
     mover_adopt(&worker->mover);
     tell_serving(worker);
@@ -310,22 +332,27 @@ static void on_message(struct worker *worker, const struct message *message)
     }
 }
 
-static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+static void read_channel(struct worker *worker)
 {
-    struct worker *worker = io->data;
     struct message message;
     int r;
 
-    (void)events;
-    while ((r = channel_receive(io->fd, &message)) == CHANNEL_MESSAGE)
+    while ((r = channel_receive(worker->channel.fd, &message)) == CHANNEL_MESSAGE)
         on_message(worker, &message);
     if (r == CHANNEL_EMPTY)
         return;
     log_warning(
         "The supervisor is gone: finishing %zu connections", worker->server.connection_count);
-    ev_io_stop(loop, io);
+    ev_io_stop(worker->loop, &worker->channel);
     worker->parking = worker->setup->board->head->parking;
     retire(worker, worker->parking ? RETIRING_MOVE : RETIRING_STOP, ORPHAN_SECONDS);
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *io, int events)
+{
+    (void)loop;
+    (void)events;
+    read_channel(io->data);
 }
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
@@ -355,8 +382,11 @@ static void open_doors(struct worker *worker)
         struct door *door = &worker->doors[worker->door_count++];
         door->admin = is_admin(worker->setup->config, socket->name);
         door->ours = socket->ours;
-        door->open = true;
-        listener_init(&door->listener, worker->loop, socket->fd, &listener_calls, worker);
+        door->open = activation_wants(socket, worker->setup->config);
+        if (door->open)
+            listener_init(&door->listener, worker->loop, socket->fd, &listener_calls, worker);
+        else /* the generation before takes what is in its queue, and nobody comes after that */
+            fd_close(socket->fd);
     }
 }
 
@@ -381,8 +411,9 @@ static void init_watchers(struct worker *worker)
 {
     ev_io_init(&worker->channel, on_channel, worker->setup->channel, EV_READ);
     ev_timer_init(&worker->deadline, on_deadline, 0, 0);
+    ev_timer_init(&worker->retry, on_retry, RETRY_SECONDS, 0);
     ev_prepare_init(&worker->flush, on_prepare);
-    worker->channel.data = worker->deadline.data = worker->flush.data = worker;
+    worker->channel.data = worker->deadline.data = worker->retry.data = worker->flush.data = worker;
     ev_io_start(worker->loop, &worker->channel);
 }
 
@@ -442,20 +473,23 @@ static void run(struct worker *worker)
 {
     do {
         ev_run(worker->loop, 0);
+        /* A stop said meanwhile: those who could have read what we sent may be gone already. */
+        if (worker->server.retirement == RETIRING_MOVE && ev_is_active(&worker->channel))
+            read_channel(worker);
         /* What a retiring worker sent while we stopped has nobody else to go to. */
         if (worker->server.retirement == RETIRING_STOP && !worker->parking)
             mover_adopt_all(&worker->mover, true);
     } while (worker->server.connection_count > 0 && !worker->cut);
 }
 
-static size_t connections_by_fds(void)
+static size_t fd_limit(const struct worker_setup *setup)
 {
     struct rlimit limit;
+    size_t spare = SPARE_FDS + setup->activation->count;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= SPARE_FDS + 2)
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= spare)
         return 1;
-    return (size_t)(limit.rlim_cur - SPARE_FDS) /
-           2; /* each may have a file open beside its socket */
+    return limit.rlim_cur - spare;
 }
 
 int worker_main(const struct worker_setup *setup)
@@ -465,7 +499,7 @@ int worker_main(const struct worker_setup *setup)
     struct reason reason = {""};
 
     worker.setup = setup;
-    worker.fd_limit = connections_by_fds();
+    worker.fd_limit = fd_limit(setup);
     leave_signals_to_supervisor();
     (void)prctl(PR_SET_NAME, "baton-worker"); /* for ps; a name too long is the only error */
     log_identify("worker", setup->generation, setup->number);

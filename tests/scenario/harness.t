@@ -137,6 +137,7 @@ subtest 'notifications' => sub {
     is $notify->wait(qr/^READY=1$/m), "STATUS=up\nREADY=1", 'the first';
     is $notify->wait(qr/^READY=1$/m), "READY=1\n",          'the second, past the first';
     is scalar($notify->messages), 3, 'all';
+    is_deeply [$notify->senders], [($child->pid) x 3], 'and who sent them';
     fails_with qr/no notification .*WATCHDOG/, sub { $notify->wait(qr/WATCHDOG=1/, 0.05) }, 'none';
     $child->wait_exit;
 };

@@ -390,6 +390,7 @@ int run_init(struct run *run, struct options *options, struct reason *reason)
 void run_loop(struct run *run)
 {
     run->begin_usec = clock_monotonic_usec();
+    ev_now_update(run->loop); /* what timers count from */
     if (run->options->duration_usec > 0)
         ev_timer_start(run->loop, &run->end_timer);
     if (run->options->until_stdin_closes)

@@ -329,8 +329,8 @@ static const struct {
     {ROUTE "Workers=1\n", "a.conf:4: Workers= is a key of [Server], not of [Route]\n"},
     {ROUTE "Root\n", "a.conf:4: neither [SECTION], nor KEY=VALUE, nor a comment\n"},
     /* Values of each type. */
-    {SERVER "Workers=0\n", "a.conf:5: Workers=0: must be auto, or a number from 1 to 1024\n"},
-    {SERVER "Workers=Auto\n", "a.conf:5: Workers=Auto: must be auto, or a number from 1 to 1024\n"},
+    {SERVER "Workers=0\n", "a.conf:5: Workers=0: must be auto, or a number from 1 to 256\n"},
+    {SERVER "Workers=Auto\n", "a.conf:5: Workers=Auto: must be auto, or a number from 1 to 256\n"},
     {SERVER "MaxFields=-1\n", "a.conf:5: MaxFields=-1: must be a number from 1 to 256\n"},
     {SERVER "MaxFields=18446744073709551617\n",
         "a.conf:5: MaxFields=18446744073709551617: must be a number from 1 to 256\n"},
@@ -439,7 +439,7 @@ static void test_all_problems(void **state)
                       "[Route b]\nRoot=/b\nPath=/a\nPath=/a#b\n[Route c]\nHost=*\nRoot=/c\n",
                       "Baz=1\n[Route d]\nRoot=/d\nPath=/a\n"},
         "a.conf:1: Foo= stands before the first [SECTION]\n"
-        "a.conf:3: Workers=x: must be auto, or a number from 1 to 1024\n"
+        "a.conf:3: Workers=x: must be auto, or a number from 1 to 256\n"
         "a.conf:4: neither [SECTION], nor KEY=VALUE, nor a comment\n"
         "a.conf:5: unknown section [Lisen]; did you mean [Listen]?\n"
         "a.conf:9: unknown key Hots= in [Route]; did you mean Host=?\n"

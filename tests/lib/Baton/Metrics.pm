@@ -33,10 +33,10 @@ sub parse($class, $text)
         if (/^# HELP ($NAME) (?:[^\\]|\\[\\n])*$/) {
             croak "the lines of $1 are not together" if $self->{types}{$1};
             $family = $1;
-        } elsif (/^# TYPE ($NAME) (counter|gauge)$/) {
-            croak "the type of $1 after other lines than its help" if $1 ne $family;
-            croak "a counter named $1" if $2 eq 'counter' && $1 !~ /_total$/;
-            $self->{types}{$1} = $2;
+        } elsif (my ($name, $type) = /^# TYPE ($NAME) (counter|gauge)$/) {
+            croak "the type of $name stands behind other lines than its help" if $name ne $family;
+            croak "a counter named $name" if $type eq 'counter' && $name !~ /_total$/;
+            $self->{types}{$name} = $type;
         } else {
             $self->read_sample($_, $family);
         }

@@ -6,7 +6,7 @@ use v5.36;
 use Exporter qw(import);
 use Socket;
 
-our @EXPORT_OK = qw(fds_of sockets_of resident_of state_of listening_at);
+our @EXPORT_OK = qw(fds_of sockets_of resident_of state_of zombies_of listening_at);
 
 sub slurp($path)
 {
@@ -18,8 +18,6 @@ sub slurp($path)
 # What each open fd of the process is, sorted; without the numbers that tell two of a kind apart.
 sub fds_of($pid)
 {
-    return [sort map { readlink($_) // () } glob "/proc/$pid/fd/*"]
-        if 0;
     return [sort map { s/\[\d+\]//r } grep {defined} map { readlink } glob "/proc/$pid/fd/*"];
 }
 
@@ -39,6 +37,12 @@ sub resident_of($pid)
 sub state_of($pid)
 {
     return slurp("/proc/$pid/stat") =~ /.*\) (\S) / ? $1 : undef;
+}
+
+# The pids of its children that have ended, and that it has not waited for.
+sub zombies_of($pid)
+{
+    return grep { slurp("/proc/$_/stat") =~ /.*\) Z $pid / } map { m{(\d+)$} } glob '/proc/[0-9]*';
 }
 
 # The inodes of the sockets that listen at this IPv4 address ("127.0.0.1:80").

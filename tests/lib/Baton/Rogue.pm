@@ -18,7 +18,7 @@ use List::Util qw(sum);
 use Socket     qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 
 our @EXPORT = qw(
-    $HELLO answer serve accept_now put put_slowly shut reset_connection end
+    $HELLO $OK $CHUNKED answer serve accept_now put put_slowly shut reset_connection end
     begin load outcome report_now counts fnv
 );
 
@@ -29,10 +29,13 @@ $SIG{PIPE} = 'IGNORE';
 
 sub answer($content, @fields)
 {
-    return join "\r\n", 'HTTP/1.1 200 OK', 'Content-Length: ' . length $content, @fields, '', $content;
+    my $length = 'Content-Length: ' . length $content;
+    return join "\r\n", 'HTTP/1.1 200 OK', $length, @fields, '', $content;
 }
 
-our $HELLO = answer('hello');
+our $HELLO   = answer('hello');
+our $OK      = "HTTP/1.1 200 OK\r\n";
+our $CHUNKED = "${OK}Transfer-Encoding: chunked\r\n\r\n";
 
 # A server, driven by the waits of this test. Options:
 #   request  called with the connection and the head of each request; default: answers "hello"
@@ -49,9 +52,14 @@ sub serve(%o)
     listen $socket, $o{backlog} // SOMAXCONN or die "listen: $!\n";
     $server->{socket} = $socket;
     $server->{target} =
-        $o{unix} ? ['--unix', $o{unix}] : ['http://127.0.0.1:' . (unpack_sockaddr_in getsockname $socket)[0] . '/'];
+        $o{unix} ? ['--unix', $o{unix}] : ['http://127.0.0.1:' . port($socket) . '/'];
     accept_now($server) unless $o{held};
     return $server;
+}
+
+sub port($socket)
+{
+    return (unpack_sockaddr_in getsockname $socket)[0];
 }
 
 sub accept_now($server)
@@ -155,8 +163,8 @@ sub adds_up($report)
         push @wrong, 'status'   if $r->{responses} != sum 0, values %{$r->{status}};
         push @wrong, 'closed'   if $r->{closed} != $r->{closed_idle};
     }
-    for my $counter (grep { !ref $groups[0]{$_} && !/^(group|kind|requests_per_second)$/ } keys %{$groups[0]})
-    {
+    my @counters = grep { !/^(group|kind|requests_per_second)$/ } keys %{$groups[0]};
+    for my $counter (grep { !ref $groups[0]{$_} } @counters) {
         push @wrong, $counter if $report->{$counter} != sum map { $_->{$counter} } @groups;
     }
     is "@wrong", '', 'the report adds up' if @wrong;

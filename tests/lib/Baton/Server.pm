@@ -3,11 +3,15 @@ package Baton::Server;
 # `baton serve` as its manager sees it: sockets passed by name, notifications, log, signals.
 
 use v5.36;
+use Baton::Control ();
 use Baton::Http    ();
+use Baton::Loop    qw(in_time);
 use Baton::Notify  ();
 use Baton::Process qw(children_of wait_exit_of);
 use Carp           qw(croak);
+use JSON::PP       ();
 use Socket         qw(:DEFAULT inet_ntop);
+use Time::HiRes    qw(clock_gettime CLOCK_MONOTONIC);
 
 # Makes a listening stream socket: what systemd does for a .socket unit.
 sub listen_on($text)
@@ -41,6 +45,7 @@ sub address_of($socket)
 #   environment  { NAME => value }
 #   ready        0: do not wait for READY=1
 #   notify       0: no NOTIFY_SOCKET
+#   control      where its control socket is going to be, without an option that says so
 #   seconds      how long to wait for READY=1
 sub start($class, %o)
 {
@@ -48,7 +53,7 @@ sub start($class, %o)
     my $self = bless {
         folder => $folder,
         config => "$folder/baton.conf",
-        control => "$folder/control.sock",
+        control => $o{control} // "$folder/control.sock",
         notify => Baton::Notify->new("$folder/notify"),
         sockets => passed($o{sockets} // [http => '127.0.0.1:0']),
     }, $class;
@@ -84,7 +89,7 @@ sub spawn($self, %o)
         command => [
             Baton::Test::baton(), 'serve',
             defined $o{config} ? ('-c', $self->{config}) : (),
-            '--control', $self->{control},
+            defined $o{control} ? () : ('--control', $self->{control}),
             @{$o{arguments} // []}
         ],
         environment => \%environment,
@@ -154,9 +159,61 @@ sub command($self, $command, @arguments)
         seconds => 30);
 }
 
+# The same, started: it ends when the server has answered.
+sub start_command($self, $command, @arguments)
+{
+    return Baton::Process->start(
+        command => [Baton::Test::baton(), $command, '--control', $self->{control}, @arguments]);
+}
+
 sub reload($self)
 {
     return $self->command('reload');
+}
+
+# The path of its control socket.
+sub control($self)
+{
+    return $self->{control};
+}
+
+# A new connection to its control socket.
+sub connect_control($self)
+{
+    return Baton::Control->connect($self->{control});
+}
+
+# What `baton status --json` prints.
+sub status($self)
+{
+    my $answer = $self->connect_control->send('status json')->answer;
+    return JSON::PP::decode_json($answer =~ s/^ok\n//r);
+}
+
+# Asks until $condition->($status) is true, and returns that status. Whatever the supervisor's loop
+# had to do before it was asked is done then.
+sub wait_status($self, $what, $condition, $seconds = 10)
+{
+    my $deadline = in_time($seconds);
+    while (1) {
+        my $status = $self->status;
+        return $status if $condition->($status);
+        croak "no $what within $seconds s: " . JSON::PP::encode_json($status) . "\n" . $self->log
+            if clock_gettime(CLOCK_MONOTONIC) > $deadline;
+    }
+}
+
+# Waits until that many workers serve, no other is left, and no client is connected.
+sub wait_at_rest($self, $workers, $connections = 0)
+{
+    return $self->wait_status(
+        "rest of $workers workers",
+        sub ($status) {
+            my @workers = @{$status->{workers}};
+            return @workers == $workers
+                && $status->{connections} == $connections
+                && !grep { $_->{state} ne 'current' } @workers;
+        });
 }
 
 sub log($self)

@@ -1,0 +1,167 @@
+package Baton::Service;
+
+# baton.service as it is installed in a guest, and a site that it serves: /index.html, and /large,
+# which is more than the socket buffers of both ends hold.
+#
+#   my $service = Baton::Service->new(Baton::Guest->new);
+#   $service->restart;
+#   is $service->get->status, 200;
+
+use v5.36;
+use Baton::Http ();
+use Baton::Test qw(folder read_file);
+use JSON::PP    ();
+use Test::More  ();
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
+
+use constant {
+    UNIT => 'baton.service',
+    LARGE => 8 << 20,
+    INDEX => "hello\n",
+    # What reloads and restarts have to be invisible to.
+    STORM => [
+        'keepalive:100:think=0-50ms', 'connect:20', 'slowhead:10',
+        'download:4:path=/large,rate=4M', 'pipeline:5:think=0-5ms', 'idle:100'
+    ],
+};
+
+my $CONFIGURATION = <<~'END';
+    [Server]
+    Workers=2
+    MaxConnections=100000
+    [Listen http]
+    [Listen admin]
+    Admin=yes
+    [Route site]
+    Root=/srv/site
+    END
+
+sub new($class, $guest)
+{
+    my $large = folder(large => join '', map { pack 'L', rand 2**32 } 1 .. LARGE / 4) . '/large';
+    my $self  = bless { guest => $guest, large => $large }, $class;
+    $guest->install;
+    $self->configure;
+    $guest->must('mkdir', '-p', '/srv/site');
+    $guest->write_file('/srv/site/index.html', INDEX);
+    $guest->write_file('/srv/site/large',      read_file($large));
+    # Almost every machine has it; this guest may have been booted without.
+    $guest->must('systemctl', 'start', 'dbus.service');
+    $guest->must('systemctl', 'start', 'baton.socket');
+    $self->get;
+    return $self;
+}
+
+sub configure($self, $text = '')
+{
+    $self->{guest}->write_file('/etc/baton/baton.conf', $CONFIGURATION . $text);
+}
+
+sub guest($self)
+{
+    return $self->{guest};
+}
+
+# Sets a drop-in of the service, or of another unit; '': removes it.
+sub drop_in($self, $text, $unit = UNIT)
+{
+    my $folder = "/etc/systemd/system/$unit.d";
+    $self->{guest}->must('mkdir', '-p', $folder);
+    $self->{guest}->write_file("$folder/test.conf", $text);
+    $self->{guest}->must('systemctl', 'daemon-reload');
+}
+
+sub property($self, $name, $unit = UNIT)
+{
+    return $self->{guest}->property($unit, $name);
+}
+
+sub pid($self)
+{
+    return $self->property('MainPID');
+}
+
+sub workers($self)
+{
+    return $self->{guest}->children_of($self->pid);
+}
+
+# Returns how long it took, in milliseconds.
+sub restart($self, @options)
+{
+    my $began = clock_gettime(CLOCK_MONOTONIC);
+    $self->{guest}->must('systemctl', @options, 'restart', UNIT);
+    return 1000 * (clock_gettime(CLOCK_MONOTONIC) - $began);
+}
+
+# Kills the supervisor, and waits until its workers are gone and the next instance answers. Returns
+# how long that took, in milliseconds.
+sub crash($self, $signal = 'KILL')
+{
+    my $began   = clock_gettime(CLOCK_MONOTONIC);
+    my $pid     = $self->pid;
+    my @workers = $self->{guest}->children_of($pid);
+    $self->{guest}->signal($signal, $pid);
+    $self->{guest}->wait_exit_of($_) for @workers;
+    $self->get;
+    return 1000 * (clock_gettime(CLOCK_MONOTONIC) - $began);
+}
+
+sub connect($self, $port = 80, %o)
+{
+    return $self->{guest}->connect("127.0.0.1:$port", %o);
+}
+
+sub get($self, $target = '/', $port = 80)
+{
+    return $self->connect($port)->get($target, Connection => 'close');
+}
+
+sub metrics($self)
+{
+    require Baton::Metrics;
+    return Baton::Metrics->scrape($self->connect(8081));
+}
+
+# So many connections, each of which had an answer and is idle.
+sub idle($self, $count)
+{
+    return map {
+        my $connection = $self->connect;
+        $connection->get('/');
+        $connection
+    } 1 .. $count;
+}
+
+# A download that waits for its client to read on.
+sub begin_download($self)
+{
+    my $connection = $self->connect(80, receive_buffer => 4096);
+    $connection->send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")->read_more;
+    return $connection;
+}
+
+sub large($self)
+{
+    return read_file($self->{large});
+}
+
+sub start_load($self, @groups)
+{
+    my @arguments = map { ('--group', s/(path=\/large)/$1,file=$self->{large}/r) } @groups;
+    return $self->{guest}->start_load(@arguments, 'http://127.0.0.1:80/');
+}
+
+# No client saw anything: every request was answered, every connection is still there.
+sub is_unharmed($self, $load, $name)
+{
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $counted = $self->{guest}->finish_load($load);
+    Test::More::cmp_ok($counted->{responses}, '>', 0, "$name: $counted->{responses} answers");
+    Test::More::is($counted->{failed}, 0, 'no request failed')
+        or Test::More::diag(JSON::PP->new->pretty->encode($counted));
+    Test::More::is($counted->{closed}, 0, 'no connection was closed');
+    return $counted;
+}
+
+1;

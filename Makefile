@@ -9,8 +9,14 @@ DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+LIBEXECDIR ?= $(PREFIX)/libexec
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
+DOCDIR ?= $(DATADIR)/doc/baton
+BASHDIR ?= $(DATADIR)/bash-completion/completions
+ZSHDIR ?= $(DATADIR)/zsh/site-functions
+FISHDIR ?= $(DATADIR)/fish/vendor_completions.d
 
 BUILD ?= build
 JOBS ?= $(shell nproc)
@@ -78,7 +84,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(call step,CC,$(CC) -O2 -g $(LLHTTP_CPPFLAGS) -w $(SANITIZE) $(HARDENING) -c -o $@ $<)
+	$(call step,CC,$(CC) $(CPPFLAGS) $(CFLAGS) -w -c -o $@ $<)
 
 # A test program; $(1): the folder, $(2): further options.
 define PROGRAM_RULE
@@ -207,7 +213,11 @@ fuzz-run/%: $(BUILD)/tests/fuzz/%
 		{ tail -n 60 $(BUILD)/$*.log; exit 1; }
 	@echo "$*: $$(tail -n 1 $(BUILD)/$*.log)"
 
-UNITS := $(patsubst units/%,$(UNITDIR)/%,$(wildcard units/*))
+UNITS := $(patsubst units/%,$(UNITDIR)/%,$(wildcard units/*)) $(UNITDIR)/baton@.service
+# The service of an instance is baton.service in other places.
+INSTANCE := sed -e 's|baton/baton\.conf|baton/%i.conf|' -e 's|^Description=.*|& %i|' \
+	-e 's|baton\(-admin\)\?\.socket|baton\1@%i.socket|g' -e 's|^RuntimeDirectory=baton|&-%i|'
+COMPLETIONS := $(BASHDIR)/baton $(ZSHDIR)/_baton $(FISHDIR)/baton.fish
 # packaging/man/baton.8 goes to man8/baton.8.
 MAN_PAGES := $(foreach page,$(notdir $(wildcard packaging/man/*.[1-8])),\
 	$(MANDIR)/man$(patsubst .%,%,$(suffix $(page)))/$(page))
@@ -221,8 +231,14 @@ install: $(BUILD)/baton install-configuration
 	install -D -m 755 $(BUILD)/baton $(DESTDIR)$(BINDIR)/.baton.new
 	mv $(DESTDIR)$(BINDIR)/.baton.new $(DESTDIR)$(BINDIR)/baton
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) units/*
+	$(INSTANCE) units/baton.service >$(DESTDIR)$(UNITDIR)/baton@.service
 	install -D -m 644 -t $(DESTDIR)$(SYSUSERSDIR) packaging/sysusers.d/baton.conf
+	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) packaging/tmpfiles.d/baton.conf
 	install -D -m 644 -t $(DESTDIR)$(DATADIR)/baton/site packaging/site/*
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples packaging/examples/*
+	install -D -m 644 packaging/completion/baton.bash $(DESTDIR)$(BASHDIR)/baton
+	install -D -m 644 packaging/completion/baton.zsh $(DESTDIR)$(ZSHDIR)/_baton
+	install -D -m 644 packaging/completion/baton.fish $(DESTDIR)$(FISHDIR)/baton.fish
 	@set -ex; $(foreach page,$(MAN_PAGES),\
 		install -D -m 644 packaging/man/$(notdir $(page)) $(DESTDIR)$(page);)
 	$(SUBSTITUTE) $(addprefix $(DESTDIR),$(UNITS) $(MAN_PAGES))
@@ -241,11 +257,26 @@ install-configuration:
 		install -m 644 packaging/baton.conf $(CONFIGURATION); \
 		$(SUBSTITUTE) $(CONFIGURATION); fi
 
+# What only packages bring along: what their scripts call after an upgrade, and logrotate.
+.PHONY: install-package-parts
+install-package-parts:
+	install -D -m 755 -t $(DESTDIR)$(LIBEXECDIR)/baton packaging/upgrade
+	install -D -m 644 packaging/logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/baton
+	$(SUBSTITUTE) $(DESTDIR)$(LIBEXECDIR)/baton/upgrade
+
+##   make deb              build/deb/: Debian packages of this tree, for this release
+##   make rpm              build/rpm/: the same for Fedora and its kin
+.PHONY: deb rpm
+deb rpm:
+	@packaging/dependencies $@
+	@packaging/package $@ $(abspath $(BUILD))/$@ $(VERSION)
+
 ##   make uninstall        what install installed, but for the configuration and the user
 .PHONY: uninstall
 uninstall:
-	rm -f $(addprefix $(DESTDIR),$(BINDIR)/baton $(UNITS) $(SYSUSERSDIR)/baton.conf $(MAN_PAGES))
-	rm -rf $(DESTDIR)$(DATADIR)/baton
+	rm -f $(addprefix $(DESTDIR),$(BINDIR)/baton $(UNITS) $(SYSUSERSDIR)/baton.conf \
+		$(TMPFILESDIR)/baton.conf $(MAN_PAGES) $(COMPLETIONS))
+	rm -rf $(addprefix $(DESTDIR),$(DATADIR)/baton $(DOCDIR))
 
 ##   make clean            remove what was built
 .PHONY: clean
@@ -256,4 +287,4 @@ clean:
 help:
 	@sed -n 's/^##   //p' $(firstword $(MAKEFILE_LIST))
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/src $(BUILD)/tests -name '*.d' 2>/dev/null)

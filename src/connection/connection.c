@@ -206,8 +206,10 @@ static bool answered(struct connection *connection)
     release_reading(connection);
     set_state(connection, CONNECTION_IDLE);
     settle(connection);
-    if (connection->server->retirement == RETIRING_STOP)
+    if (connection->server->retirement == RETIRING_STOP) {
+        connection->reason = COUNTER_END_ANNOUNCED; /* it was not idle when the stop came */
         on_readable(connection); /* a request that lies in the socket, or the end */
+    }
     return false;
 }
 
@@ -410,7 +412,9 @@ static void on_nothing_to_read(struct connection *connection)
     if (connection->state != CONNECTION_IDLE)
         return;
     if (connection->server->retirement == RETIRING_STOP)
-        connection_end(connection, COUNTER_END_STOPPED);
+        connection_end(connection, connection->reason == COUNTER_END_ANNOUNCED
+                                       ? COUNTER_END_ANNOUNCED
+                                       : COUNTER_END_STOPPED);
     else
         release_reading(connection);
 }
@@ -543,7 +547,7 @@ void connection_cut(struct connection *connection)
         return;
     case CONNECTION_HEAD:
         connection->reading->began = ev_now(connection->server->loop);
-        /* fall through */
+        __attribute__((fallthrough));
     case CONNECTION_BODY:
         (void)send(connection->io.fd, unavailable, sizeof unavailable - 1, MSG_NOSIGNAL);
         count(connection, COUNTER_ANSWERS_5XX, 1);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define BODY_PIECE 4096 /* room for a body even behind the largest head */
+#define ROOM_LEAST 1024 /* less is not worth a recv(2) while a former request lies in front */
 #define FREE_MAX 64     /* kept for the next burst; more goes back to the allocator */
 
 void reading_pool_init(struct reading_pool *pool, size_t head_size)
@@ -110,7 +111,7 @@ static void compact(struct reading *reading, const struct head_limits *limits)
 
 size_t reading_room(struct reading *reading, const struct head_limits *limits)
 {
-    if (reading->end == reading->capacity && reading->start > 0)
+    if (reading->capacity - reading->end < ROOM_LEAST && reading->start > 0)
         compact(reading, limits);
     return reading->capacity - reading->end;
 }

@@ -53,7 +53,7 @@ bool reading_resume(struct reading *reading, size_t head_length, size_t body);
 void reading_resume_refused(struct reading *reading);
 void reading_return(struct reading_pool *pool, struct reading *reading);
 
-/* Room behind the end, after moving the current request to the front when there is none. */
+/* Room behind the end, after moving the current request to the front when there is little. */
 size_t reading_room(struct reading *reading, const struct head_limits *limits);
 /* Parses what is new of the current head; as head_parser_feed(). */
 int reading_parse(struct reading *reading, unsigned *ret_status, const char **ret_why);

@@ -51,7 +51,6 @@ static uint64_t compose(struct server *server, const struct request *request, bo
 uint64_t reply_compose(struct server *server, const struct request *request, bool close,
     struct part *parts, struct output *ret)
 {
-    /* A refused request was not parsed to its end: what it asked for is not known. */
     uint64_t head = compose(server, request, close, parts, ret);
 
     if (head == 0) {

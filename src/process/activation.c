@@ -125,16 +125,18 @@ int activation_check(
     return 0;
 }
 
-static bool is_bound(const struct activation *activation, const struct address *address)
+/* The socket of ours at that address; where @name is not NULL, of that name. NULL: none. */
+static const struct activation_socket *find_bound(
+    const struct activation *activation, const struct address *address, const char *name)
 {
     for (size_t i = 0; i < activation->count; i++) {
+        const struct activation_socket *socket = &activation->sockets[i];
         struct address bound;
-        if (activation->sockets[i].ours &&
-            address_of_socket(activation->sockets[i].fd, &bound) == 0 &&
-            address_equal(&bound, address))
-            return true;
+        if (socket->ours && (!name || strcmp(socket->name, name) == 0) &&
+            address_of_socket(socket->fd, &bound) == 0 && address_equal(&bound, address))
+            return socket;
     }
-    return false;
+    return NULL;
 }
 
 /* A socket file that nobody listens on any more is left over from a server that was killed. */
@@ -174,9 +176,21 @@ static int bind_socket(const struct address *address, int *ret, struct reason *r
     return 0;
 }
 
+/* An address that a reload gives to another [Listen]: one socket has two names until it is over. */
+static int share_socket(const struct activation_socket *other, int *ret, struct reason *reason)
+{
+    int fd = fcntl(other->fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START);
+
+    if (fd < 0)
+        return reason_set(reason, -errno, "cannot share the socket of '%s': %m", other->name);
+    *ret = fd;
+    return 0;
+}
+
 static int bind_one(struct activation *activation, const char *name, const struct address *address,
     struct reason *reason)
 {
+    const struct activation_socket *bound = find_bound(activation, address, NULL);
     struct activation_socket *socket = &activation->sockets[activation->count];
 
     if (activation->count == ACTIVATION_SOCKETS_MAX)
@@ -184,7 +198,8 @@ static int bind_one(struct activation *activation, const char *name, const struc
     *socket = (struct activation_socket){.fd = -1, .name = strdup(name), .ours = true};
     if (!socket->name)
         return -ENOMEM;
-    int r = bind_socket(address, &socket->fd, reason);
+    int r = bound ? share_socket(bound, &socket->fd, reason)
+                  : bind_socket(address, &socket->fd, reason);
     if (r < 0) {
         free(socket->name);
         return r;
@@ -193,15 +208,16 @@ static int bind_one(struct activation *activation, const char *name, const struc
     return 0;
 }
 
-static void close_socket(struct activation_socket *socket)
+static void close_socket(const struct activation *activation, struct activation_socket *socket)
 {
     struct address address;
+    bool has_file = socket->ours && address_of_socket(socket->fd, &address) == 0 &&
+                    address.any.sa_family == AF_UNIX && address.local.sun_path[0] != '\0';
 
-    /* A socket file outlives its socket: ours is removed with it. */
-    if (socket->ours && address_of_socket(socket->fd, &address) == 0 &&
-        address.any.sa_family == AF_UNIX && address.local.sun_path[0] != '\0')
-        (void)unlink(address.local.sun_path);
     socket->fd = fd_close(socket->fd);
+    /* A socket file outlives its socket: ours is removed with the last that has it. */
+    if (has_file && !find_bound(activation, &address, NULL))
+        (void)unlink(address.local.sun_path);
     free(socket->name);
     socket->name = NULL;
 }
@@ -217,11 +233,11 @@ int activation_bind(
         if (has_socket(activation, listen->name, false))
             continue; /* systemd passed it: Address= is for starts without systemd */
         for (size_t j = 0; j < listen->address_count && r == 0; j++)
-            if (!is_bound(activation, &listen->addresses[j]))
+            if (!find_bound(activation, &listen->addresses[j], listen->name))
                 r = bind_one(activation, listen->name, &listen->addresses[j], reason);
     }
     while (r < 0 && activation->count > before)
-        close_socket(&activation->sockets[--activation->count]);
+        close_socket(activation, &activation->sockets[--activation->count]);
     return r;
 }
 
@@ -249,7 +265,7 @@ void activation_prune(struct activation *activation, const struct config *config
         if (activation_wants(socket, config))
             activation->sockets[kept++] = *socket;
         else
-            close_socket(socket);
+            close_socket(activation, socket);
     }
     activation->count = kept;
 }
@@ -311,7 +327,7 @@ void activation_ours(const struct activation *activation, char *ret)
 void activation_close(struct activation *activation)
 {
     while (activation->count > 0) /* in reverse order of acquisition */
-        close_socket(&activation->sockets[--activation->count]);
+        close_socket(activation, &activation->sockets[--activation->count]);
 }
 
 void activation_forget(struct activation *activation)

@@ -172,6 +172,8 @@ void child_serve(struct child *child)
 {
     struct message message = {.kind = MESSAGE_SERVE};
 
+    if (child->state == CHILD_SERVING)
+        child->state = CHILD_READY;               /* until it answers */
     (void)channel_send(child->channel, &message); /* one that cannot be told is hung or gone */
 }
 

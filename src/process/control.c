@@ -42,6 +42,14 @@ static int connect_to(const struct address *address)
     return TAKE_FD(fd);
 }
 
+/* unix(7): connecting to any other file is refused just the same. */
+static bool is_socket_file(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
 int control_listen(const char *path, int *ret_fd, struct reason *reason)
 {
     struct address address;
@@ -55,7 +63,8 @@ int control_listen(const char *path, int *ret_fd, struct reason *reason)
         return reason_set(
             reason, -EADDRINUSE, "another server answers on the control socket %s", path);
     }
-    if (other == -ECONNREFUSED) /* left over from a server that was killed */
+    if (other == -ECONNREFUSED &&
+        is_socket_file(path)) /* left over from a server that was killed */
         (void)unlink(path);
     CLEANUP_FD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     mode_t mask = umask(0177);

@@ -76,17 +76,24 @@ static void begin_serving(struct supervisor *supervisor)
     reload_end(supervisor);
 }
 
-/* The first start is over when what a former instance left in the inbox is adopted. */
+/*
+ * The first start is over when what a former instance left in the inbox is adopted. When it is
+ * empty, one of the workers may still be at its last message: they are asked again.
+ */
 static void on_generation_serving(struct generation *generation)
 {
     struct supervisor *supervisor = generation->shared->owner;
 
     if (supervisor->phase != PHASE_STARTING)
         return;
-    if (inbox_is_empty(supervisor->inbox.read))
-        begin_serving(supervisor);
-    else
+    if (!inbox_is_empty(supervisor->inbox.read)) {
         ev_timer_start(supervisor->loop, &supervisor->adoption);
+    } else if (!supervisor->emptied) {
+        supervisor->emptied = true;
+        generation_serve(generation);
+    } else {
+        begin_serving(supervisor);
+    }
 }
 
 /* Not for ever, or systemd would end a start that lacks nothing else. */

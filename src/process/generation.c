@@ -347,12 +347,17 @@ static void mark(struct generation *generation, enum board_state state)
             state;
 }
 
+void generation_serve(struct generation *generation)
+{
+    LIST_EACH (link, &generation->children)
+        child_serve(CONTAINER_OF(link, struct child, link));
+}
+
 void generation_make_current(struct generation *generation)
 {
     set_state(generation, GENERATION_CURRENT);
     mark(generation, BOARD_CURRENT);
-    LIST_EACH (link, &generation->children)
-        child_serve(CONTAINER_OF(link, struct child, link));
+    generation_serve(generation);
     generation->shared->board->head->generation = generation->number;
     log_identify("supervisor", generation->number, 0);
     if (generation->alive < generation->wanted) /* one died while another image was in charge */

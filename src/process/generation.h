@@ -72,6 +72,9 @@ int generation_adopt(
     struct generation *generation, const struct child_identity *identity, bool retiring);
 /* All workers are READY: they serve from now on, and those that die are replaced. */
 void generation_make_current(struct generation *generation);
+/* They answer, each once it has nothing in hand, with generation_calls.serving. May be said again.
+ */
+void generation_serve(struct generation *generation);
 /* Tells its workers to retire within @usec; @flags as child_retire(). May be said again. */
 void generation_retire(struct generation *generation, uint64_t usec, unsigned flags);
 /* Ends its workers at once. */

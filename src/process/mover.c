@@ -85,19 +85,19 @@ static bool receive(struct mover *mover)
 
     if (r == INBOX_EMPTY)
         return false;
-    if (r == -EBADMSG || r == -ENOMEM) {
-        log_warning("A message of moved connections cannot be read: %s", strerror(-r));
-        count(mover, COUNTER_MOVE_REFUSED);
-        return true;
-    }
-    if (r < 0 && r != -EMFILE) {
+    if (r < 0 && r != -EBADMSG && r != -ENOMEM && r != -EMFILE) {
         log_error("The inbox cannot be read: %s", strerror(-r));
         ev_io_stop(mover->loop, &mover->readable);
         return false;
     }
-    if (r == -EMFILE)
-        log_error("Out of file descriptors: moved connections were lost (LimitNOFILE=)");
-    adopt_message(mover);
+    if (r == -EBADMSG || r == -ENOMEM) {
+        log_warning("A message of moved connections cannot be read: %s", strerror(-r));
+        count(mover, COUNTER_MOVE_REFUSED);
+    } else {
+        if (r == -EMFILE)
+            log_error("Out of file descriptors: moved connections were lost (LimitNOFILE=)");
+        adopt_message(mover);
+    }
     if (inbox_is_empty(mover->readable.fd))
         mover->calls->emptied(mover->owner);
     return true;

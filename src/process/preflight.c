@@ -28,23 +28,24 @@ void preflight_nonce(char ret[static 33])
         (void)sprintf(ret + 2 * i, "%02x", bytes[i]);
 }
 
-static void read_output(struct preflight *preflight)
+/* Returns whether there may be more. */
+static bool read_piece(struct preflight *preflight)
 {
-    char piece[1024];
-    ssize_t n;
+    char piece[4096];
+    ssize_t n = read(preflight->output, piece, sizeof piece);
 
-    while ((n = read(preflight->output, piece, sizeof piece)) > 0)
-        if (preflight->said.length < SAID_MAX) /* the rest is read, or the child would block */
-            (void)buffer_append(&preflight->said, (struct span){piece, (size_t)n});
+    if (n > 0 && preflight->said.length < SAID_MAX) /* the rest is read, or the child would block */
+        (void)buffer_append(&preflight->said, (struct span){piece, (size_t)n});
     if (n == 0)
         ev_io_stop(preflight->loop, &preflight->io);
+    return n > 0;
 }
 
 static void on_output(struct ev_loop *loop, ev_io *io, int events)
 {
     (void)loop;
     (void)events;
-    read_output(io->data);
+    (void)read_piece(io->data); /* one a turn: a program that is not Baton may print for ever */
 }
 
 static bool has_proof(struct preflight *preflight)
@@ -99,7 +100,8 @@ static void on_reaped(struct ev_loop *loop, ev_child *watcher, int events)
 
     (void)loop;
     (void)events;
-    read_output(preflight);
+    while (preflight->said.length < SAID_MAX && read_piece(preflight))
+        ;
     bool passed = !preflight->timed_out && WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
                   has_proof(preflight);
     if (!passed)

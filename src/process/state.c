@@ -106,32 +106,31 @@ int state_format(const struct state *state, struct buffer *text)
     return r;
 }
 
-/* Undoes format_text() in place of a copy. */
-static char *unescape(struct span value)
+/* Whether format_text() can have written it. */
+static bool is_text(struct span value)
 {
-    char *text = malloc(value.length + 1), *out = text;
-
-    for (size_t i = 0; text && i < value.length; i++) {
-        if (value.at[i] == '\0' || (value.at[i] == '\\' && i + 1 == value.length)) {
-            free(text);
-            return NULL;
-        }
-        if (value.at[i] == '\\')
-            *out++ = value.at[++i] == 'n' ? '\n' : value.at[i];
-        else
-            *out++ = value.at[i];
+    for (size_t i = 0; i < value.length; i++) {
+        if (value.at[i] == '\\' && (++i == value.length || !strchr("n\\", value.at[i])))
+            return false;
+        if (value.at[i] == '\0')
+            return false;
     }
-    if (text)
-        *out = '\0';
-    return text;
+    return true;
 }
 
 static int parse_text(struct span value, char **ret)
 {
-    char *text = unescape(value);
-
-    if (!text)
+    if (!is_text(value))
         return -EINVAL;
+    char *text = malloc(value.length + 1), *out = text;
+    if (!text)
+        return -ENOMEM;
+    for (size_t i = 0; i < value.length; i++) {
+        bool escaped = value.at[i] == '\\';
+        i += escaped;
+        *out++ = escaped && value.at[i] == 'n' ? '\n' : value.at[i];
+    }
+    *out = '\0';
     free(*ret);
     *ret = text;
     return 0;
@@ -225,9 +224,11 @@ static int parse_flag(struct span value, bool *ret)
 /* A -name line and the -text line after it are one source. */
 static int parse_source_name(struct span value, struct config_sources *sources)
 {
-    char *name = unescape(value);
-    int r = name ? config_sources_add(sources, name, "") : -EINVAL;
+    char *name = NULL;
+    int r = parse_text(value, &name);
 
+    if (r == 0)
+        r = config_sources_add(sources, name, "");
     free(name);
     return r;
 }

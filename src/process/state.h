@@ -33,7 +33,7 @@ struct state_worker {
     unsigned slot;   /* on the board */
     int channel;
     bool retiring;
-    uint64_t deadline_usec; /* CLOCK_MONOTONIC, of its retirement; 0: none */
+    uint64_t deadline_usec; /* CLOCK_MONOTONIC, of its retirement; USEC_INFINITY: none */
 };
 
 /* A connection of the control socket. */

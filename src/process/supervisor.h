@@ -68,6 +68,7 @@ struct supervisor {
     struct generation *serving;      /* the CURRENT one; NULL: none yet */
     struct generation *trying;       /* the STARTING one */
     struct generation *settling;     /* the one that served before the reload under way */
+    bool emptied;                    /* the first start: the workers have emptied the inbox */
     unsigned last_generation;        /* the highest number given out */
 
     struct preflight preflight;

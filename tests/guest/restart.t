@@ -8,6 +8,7 @@ use Baton::Guest;
 use Baton::Service;
 use Baton::Test;
 use List::Util  qw(sum0 uniq);
+use POSIX       ();
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 cannot_run(Baton::Guest->missing) if Baton::Guest->missing;
@@ -143,8 +144,9 @@ subtest 'what cannot be read is closed, and everything else goes on' => sub {
         sub {
             $spoiler->write("now\n");
             is $spoiler->wait_exit, 0, 'the inbox is spoilt' or diag $spoiler->err;
-            ($left) = $spoiler->out =~ /: (\d+) of 60 connections left$/m;
-            note $spoiler->out;
+            (my $messages, $left) =
+                $spoiler->out =~ /^(\d+) messages: (\d+) of 60 connections left$/m;
+            cmp_ok $messages, '>=', 6, 'in every way';
         });
     my $metrics = $service->metrics;
     my %ends;
@@ -177,14 +179,27 @@ subtest 'a replaced binary is what runs after a restart' => sub {
 subtest 'the fd store' => sub {
     is stored(), 2, 'two fds';
     if ($version >= 254) {
-        my $list = $guest->must('systemd-analyze', 'fdstore', '--no-legend', 'baton.service');
-        is_deeply [sort $list =~ /^(\S+)/mg], ['inbox-read', 'inbox-write'], 'both ends';
+        my $list = $guest->must('systemd-analyze', 'fdstore', 'baton.service');
+        is_deeply [sort $list =~ /^(inbox\S+|\S+ +sock\S*)/mg], ['inbox-read', 'inbox-write'],
+            'both ends' or diag $list;
     }
     my @idle = $service->idle(20);
     $guest->must('systemctl', 'daemon-reexec');
     is stored(), 2, 'systemd keeps them when it executes itself anew';
     $service->restart;
     is scalar(grep { $_->get('/')->status == 200 } @idle), 20, 'and what lies in them';
+};
+
+subtest 'limits that became smaller' => sub {
+    my @idle = $service->idle(60);
+    $service->configure("[Server]\nMaxConnections=5\n");
+    $service->restart;
+    is $service->metrics->value('connections_adopted_total'), 60, 'all are taken over';
+    is scalar(grep { $_->get('/')->status == 200 } @idle), 60, 'and served';
+    is $service->property('ActiveState'), 'active', 'and the start is done';
+    $_->close for @idle;
+    $service->configure;
+    $service->restart;
 };
 
 # Each is at its end, and not one of them hangs.
@@ -256,6 +271,33 @@ subtest 'FileDescriptorStoreMax=0' => sub {
     $service->drop_in('');
     $service->restart;
     is stored(), 2, 'with the setting gone all is as it was';
+};
+
+# What the guest's systemd has used of the processors, in milliseconds.
+sub manager_time
+{
+    my (undef, $fields) = split /\) /, $guest->must('cat', '/proc/1/stat');
+    my ($user, $system) = (split ' ', $fields)[11, 12];
+    return ($user + $system) * 1000 / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
+subtest '10,000 idle connections through three restarts' => sub {
+    my $load = $service->start_load('idle:10000');
+    my (@took, @spent);
+    for (1 .. 3) {
+        my $before = manager_time();
+        push @took,  $service->restart;
+        push @spent, manager_time() - $before;
+    }
+    my $metrics = $service->metrics;
+    is $metrics->value('connections_adopted_total'), 10_000, 'all were there when it was ready';
+    my $counted = $service->is_unharmed($load, 'each at the beginning and at the end');
+    is $counted->{responses},          20_000, 'every one of them';
+    is $counted->{connections_opened}, 10_000, 'on the same connection';
+    is $service->metrics->value('requests_total') - $metrics->value('requests_total'), 10_001,
+        'from the process that is now';
+    note 'a restart took ', milliseconds(@took);
+    note 'systemd used ',   milliseconds(@spent);
 };
 
 is $guest->shut_down, 0, 'the machine shuts down';

@@ -61,6 +61,7 @@ subtest 'the public sees none of it, and who looks after it no site' => sub {
 
 subtest '/metrics' => sub {
     my $admin  = $server->connect('admin');
+    Baton::Metrics->wait_open($admin);
     my $answer = $admin->get('/metrics');
     is $answer->field('Content-Type'), 'text/plain; version=0.0.4; charset=utf-8', 'type';
     my $before = Baton::Metrics->parse($answer->body);
@@ -84,6 +85,7 @@ subtest '/metrics' => sub {
 
 subtest '/status' => sub {
     my $admin  = $server->connect('admin');
+    Baton::Metrics->wait_open($admin);
     my $answer = $admin->get('/status');
     is $answer->field('Content-Type'), 'application/json', 'type';
     my $status = decode_json($answer->body);

@@ -56,7 +56,7 @@ sub ends_with($connection, $statuses, $name)
 }
 
 subtest 'persistent connections' => sub {
-    my $before     = Baton::Metrics->scrape($barrier);
+    my $before     = Baton::Metrics->wait_open($barrier);
     my $connection = $server->connect;
     is $connection->get('/hello.txt')->body, "hello\n", "request $_" for 1 .. 3;
     ok !$connection->get('/nothing')->closes, 'errors of the resource do not end it';
@@ -69,6 +69,8 @@ subtest 'persistent connections' => sub {
     ends_with $connection, [200], 'among other options';
     $connection = $server->connect->send("\r\n" . request(GET => '/hello.txt'));
     is $connection->read_answer->status, 200, 'an empty line before a request';
+    $connection->send("GET /hello.txt HTTP/1.7\r\nHost: x\r\n\r\n");
+    is $connection->read_answer->status, 200, 'a later minor version';
 };
 
 subtest 'HTTP/1.0' => sub {
@@ -311,7 +313,7 @@ subtest 'malformed heads' => sub {
 
 # Clients that go on sending see the answer, not a reset.
 subtest 'lingering close' => sub {
-    my $before = Baton::Metrics->scrape($barrier);
+    my $before = Baton::Metrics->wait_open($barrier);
     my %cases  = (
         'a malformed head' => ["GET / HTTP/1.1\r\n\r\n", 400],
         'Connection: close' => [request(GET => '/numbers.bin', 'Connection: close'), 200],
@@ -395,7 +397,7 @@ subtest 'request smuggling' => sub {
 };
 
 subtest 'clients that send no more' => sub {
-    my $before     = Baton::Metrics->scrape($barrier);
+    my $before     = Baton::Metrics->wait_open($barrier);
     my $connection = $server->connect->send(request(GET => '/numbers.bin'))->finish;
     ok $connection->read_answer->body eq $NUMBERS, 'the whole answer';
     ok $connection->is_closed, 'then the end';
@@ -416,7 +418,7 @@ subtest 'clients that send no more' => sub {
 };
 
 subtest 'clients that reset' => sub {
-    my $before = Baton::Metrics->scrape($barrier);
+    my $before = Baton::Metrics->wait_open($barrier);
     my %cases  = (
         'without a request' => '',
         'in a head' => 'GET / HT',

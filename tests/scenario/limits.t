@@ -62,12 +62,12 @@ sub in_limit($name, $began)
     ok $took >= $LIMIT{$name} && $took < $LIMIT{$name} + $LATE, "${name}Timeout=$LIMIT{$name}: after $took";
 }
 
-# Runs $case->($began), which makes the connection end; then it has ended once, for this reason, and
-# the time since the start, or since the time $case returns, is that of the limit.
+# Runs $case, which makes one connection, until that has ended: after the time of the limit, once, and
+# for this reason.
 sub ends_in_time($limit, $reason, $case)
 {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my $before = Baton::Metrics->scrape($server);
+    my $before = Baton::Metrics->wait_open($server);
     my $began  = now();
     $case->();
     my $after = Baton::Metrics->wait_ended($server, $before, $reason);
@@ -177,9 +177,9 @@ subtest 'SendTimeout=' => sub {
 };
 
 subtest 'LingerTimeout=' => sub {
-    my $connection = $server->connect;
+    my $connection; # stays open here
     ends_in_time Linger => 'request_refused', sub {
-        $connection->send("GET\r\n\r\n");
+        $connection = $server->connect->send("GET\r\n\r\n");
         is $connection->read_answer->status, 400, 'an answer';
         ok $connection->is_closed, 'and the end, at once';
     };
@@ -272,17 +272,18 @@ subtest 'out of file descriptors' => sub {
     local $ENV{BATON} = folder(baton => "#!/bin/sh\nulimit -n 64\nexec '" . baton() . "' \"\$@\"\n") . '/baton';
     chmod 0755, $ENV{BATON};
     $server = serve();
+    my $admin = $server->connect('admin');
+    $admin->get('/livez');
     my @connections = map { $server->connect } 1 .. 100;
-    $server->wait_log(qr/Cannot accept: .*/);
-    is $connections[0]->get('/nothing')->status, 503, 'without one for the file, the answer is to come again';
+    Baton::Metrics->wait_for($admin, 'pause', sub ($now) { $now->value('accept_pauses_total{cause="resources"}') >= 1 });
+    like $connections[0]->get('/')->status, qr/^(?:200|503)$/, 'a request is answered, if need be with "come again"';
     my $last = pop @connections;
     $last->send("$HALF\r\n");
     $_->close for splice @connections, 1;
     is $last->read_answer->status, 200, 'those that had to wait are served when there are some again';
     is $connections[0]->get('/')->status, 200, 'and so are the others';
-    my $metrics = Baton::Metrics->scrape($server);
-    ok $metrics->value('accept_pauses_total{cause="resources"}') >= 1, 'counted';
-    Baton::Metrics->wait_for($server, 'end of the others', sub ($now) { $now->open_connections == 3 });
+    my $metrics = Baton::Metrics->wait_for($admin, 'end of the others', sub ($now) { $now->open_connections == 3 });
+    is $metrics->imbalance, 0, 'balance';
     is $server->stop, 0, 'exit code';
 };
 

@@ -256,7 +256,7 @@ subtest 'a worker dies during a reload' => sub {
     $binary->hold;
     my $reload = $server->start_command('reload');
     $server->wait_notify(qr/^RELOADING=1$/m);
-    kill KILL => $server->workers;
+    kill KILL => @{pids($server->status)};
     $server->wait_log(qr/died: it was killed by SIGKILL/) for 1 .. 2;
     $binary->let_through;
     is $reload->wait_exit, 0, 'it succeeds all the same' or diag $reload->err;

@@ -1,8 +1,9 @@
 /*
  * spoiler PID READ WRITE: spoils what lies in the inbox of a server, whose process PID holds its
  * ends as the fds READ and WRITE (pidfd_getfd(2): as root). Takes the fds, says "ready", waits for
- * a line of input, takes out all messages, puts them in again with some of them spoilt, and says
- * how many connections can still be known. The other ones are to be closed.
+ * a line of input, takes out all messages, which are of idle connections, puts them in again with
+ * some of them spoilt, and says how many connections can still be known. The other ones are to be
+ * closed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,11 +17,12 @@
 #include "process/inbox.h"
 
 #define MESSAGES_MAX 64
+#define BATCH 6 /* connections in a message that is put in */
 /* Where record.c has them. */
 #define HEAD_SIZE 8
 #define VERSION_AT 4
 #define COUNT_AT 6
-#define RECORD_KIND_AT 4
+#define KIND_AT 4
 
 struct taken {
     struct buffer bytes;
@@ -46,52 +48,58 @@ static int take_fd(const char *process, const char *number)
     return fd;
 }
 
-static uint16_t number_at(const struct taken *message, size_t at)
+static uint16_t number_at(const struct buffer *message, size_t at)
 {
     uint16_t number;
 
-    memcpy(&number, message->bytes.bytes + at, sizeof number);
+    memcpy(&number, message->bytes + at, sizeof number);
     return number;
 }
 
-static void set_number_at(struct taken *message, size_t at, uint16_t number)
+static void set_number_at(struct buffer *message, size_t at, uint16_t number)
 {
-    memcpy(message->bytes.bytes + at, &number, sizeof number);
+    memcpy(message->bytes + at, &number, sizeof number);
 }
 
-/* Where record number @wanted begins: each begins with its length. */
-static size_t record_at(const struct taken *message, unsigned wanted)
+static uint32_t length_at(const struct buffer *message, size_t at)
+{
+    uint32_t length;
+
+    memcpy(&length, message->bytes + at, sizeof length);
+    return length;
+}
+
+static size_t record_at(const struct buffer *message, unsigned wanted)
 {
     size_t at = HEAD_SIZE;
 
-    for (unsigned i = 0; i < wanted; i++) {
-        uint32_t length;
-        memcpy(&length, message->bytes.bytes + at, sizeof length);
-        at += length;
-    }
+    for (unsigned i = 0; i < wanted; i++)
+        at += length_at(message, at);
     return at;
 }
 
 /* Returns how many of its connections can still be known. */
-static unsigned spoil(struct taken *message, unsigned number)
+static unsigned spoil(struct buffer *message, unsigned number)
 {
     unsigned count = number_at(message, COUNT_AT);
 
+    if (count < BATCH)
+        return count;
     switch (number) {
     case 1: /* another version */
         set_number_at(message, VERSION_AT, RECORD_VERSION + 1);
         return 0;
     case 2: /* one record is of an unknown kind: its neighbours are as they were */
-        set_number_at(message, record_at(message, 1) + RECORD_KIND_AT, 99);
+        set_number_at(message, record_at(message, 1) + KIND_AT, 99);
         return count - 1;
     case 3: /* one record is longer than it says: where those behind it begin is not known */
-        message->bytes.bytes[record_at(message, 2)]++;
+        message->bytes[record_at(message, 2)]++;
         return 2;
     case 4: /* nothing is as it was */
-        memset(message->bytes.bytes, 0xa5, message->bytes.length);
+        memset(message->bytes, 0xa5, message->length);
         return 0;
     case 5: /* cut short */
-        message->bytes.length = record_at(message, 1);
+        message->length = record_at(message, 1);
         return 1;
     default:
         return count;
@@ -111,20 +119,39 @@ static unsigned take_all(int fd, struct taken *messages)
     return count;
 }
 
-static void put(int fd, struct taken *message)
+static void put(int fd, const struct taken *message)
 {
     int r = inbox_send(fd, buffer_span(&message->bytes), &message->fds);
 
     if (r != INBOX_DONE)
-        fail("sending a message again", r < 0 ? -r : ENOBUFS);
+        fail("sending a message", r < 0 ? -r : ENOBUFS);
     for (size_t i = 0; i < message->fds.count; i++)
         fd_close(message->fds.fds[i]);
 }
 
+/* Puts the connections @first and following of a message into one of their own, as it was. */
+static void take_batch(const struct taken *from, unsigned first, struct taken *ret)
+{
+    size_t at = record_at(&from->bytes, first);
+    unsigned count = (unsigned)from->fds.count - first;
+
+    if (count > BATCH)
+        count = BATCH;
+    size_t length = record_at(&from->bytes, first + count) - at;
+    ret->bytes.length = 0;
+    if (buffer_append(&ret->bytes, (struct span){from->bytes.bytes, HEAD_SIZE}) < 0 ||
+        buffer_append(&ret->bytes, (struct span){from->bytes.bytes + at, length}) < 0)
+        fail("a message", ENOMEM);
+    set_number_at(&ret->bytes, COUNT_AT, (uint16_t)count);
+    ret->fds.count = count;
+    memcpy(ret->fds.fds, from->fds.fds + first, count * sizeof *ret->fds.fds);
+}
+
 int main(int argc, char **argv)
 {
-    static struct taken messages[MESSAGES_MAX];
-    unsigned before = 0, left = 0;
+    static struct taken messages[MESSAGES_MAX], batch;
+    size_t before = 0, left = 0;
+    unsigned number = 0;
 
     if (argc != 4)
         fail("PID READ WRITE", EINVAL);
@@ -134,12 +161,18 @@ int main(int argc, char **argv)
     (void)getchar();
     unsigned count = take_all(reading, messages);
     for (unsigned i = 0; i < count; i++) {
-        before += number_at(&messages[i], COUNT_AT);
-        left += spoil(&messages[i], i);
-        put(writing, &messages[i]);
-        if (i == 0 && send(writing, "no message", 10, MSG_NOSIGNAL) < 0)
-            fail("a message that is none", errno);
+        if (number_at(&messages[i].bytes, COUNT_AT) != messages[i].fds.count)
+            fail("a connection with a file", EINVAL);
+        for (unsigned first = 0; first < messages[i].fds.count; first += BATCH) {
+            take_batch(&messages[i], first, &batch);
+            before += batch.fds.count;
+            left += spoil(&batch.bytes, number);
+            number += batch.fds.count == BATCH;
+            put(writing, &batch);
+        }
     }
-    (void)printf("%u messages: %u of %u connections left\n", count, left, before);
+    if (send(writing, "no message", 10, MSG_NOSIGNAL) < 0)
+        fail("a message that is none", errno);
+    (void)printf("%u messages: %zu of %zu connections left\n", number, left, before);
     return 0;
 }

@@ -672,13 +672,27 @@ static void test_duration_counts_from_the_head(void **state)
         send_text(client, requests[i]);
         only_connection(&world.places[0])->reading->began -= 1000;
         move_any();
-        move_any();
         while (read(client, bytes, sizeof bytes) > 0)
             turn();
         double duration = logged_duration_usec();
         assert_true(duration >= 1000e6 && duration < 1100e6);
         fd_close(client);
     }
+}
+
+/* The client may go on sending: RFC 9112 §9.6. */
+static void test_lingers_behind_an_answer_that_moved(void **state)
+{
+    char bytes[10000];
+    int client = connect_client(7, true);
+
+    (void)state;
+    send_text(client, "POST / HTTP/1.1\r\n" HOST "Content-Length: 101\r\n\r\n");
+    move_any();
+    while (read(client, bytes, sizeof bytes) > 0)
+        turn();
+    assert_int_equal(only_connection(&world.places[1])->state, CONNECTION_LINGER);
+    fd_close(client);
 }
 
 /* ---- what is refused ---- */
@@ -859,6 +873,7 @@ int main(void)
         IN_WORLD(test_shorter_timeout_after_a_move),
         IN_WORLD(test_progress_before_a_move_counts),
         IN_WORLD(test_duration_counts_from_the_head),
+        IN_WORLD(test_lingers_behind_an_answer_that_moved),
         IN_WORLD(test_wrong_fds),
         IN_WORLD(test_wrong_heads),
         IN_WORLD(test_narrower_limits),

@@ -103,6 +103,12 @@ static void test_combined(void **state)
     assert_int_equal(add(), 0);
     assert_int_equal(access_log_flush(&access_log), 0);
     assert_non_null(strstr(content_of(path), "\"-\" \"-\"\n" COMBINED));
+    assert_null(strstr(content_of(path), "HTTP/1.0"));
+    struct access_entry older = entry();
+    older.minor = 0;
+    assert_int_equal(access_log_add(&access_log, &older), 0);
+    assert_int_equal(access_log_flush(&access_log), 0);
+    assert_non_null(strstr(content_of(path), "\"GET /a?b HTTP/1.0\""));
 }
 
 static void test_json(void **state)
@@ -271,6 +277,20 @@ static void test_lost(void **state)
     fd_close(pipe_fds[0]);
 }
 
+/* A line for which there is no memory leaves nothing of itself behind. */
+static void test_no_memory(void **state)
+{
+    struct access_entry huge = entry();
+
+    (void)state;
+    huge.agent.length = SIZE_MAX / 11; /* escaped, it may be 6 times as long */
+    for (int json = 0; json < 2; json++) {
+        access_log.format = json ? ACCESS_JSON : ACCESS_COMBINED;
+        assert_int_equal(access_log_add(&access_log, &huge), 1);
+        assert_int_equal(access_log.lines.length, 0);
+    }
+}
+
 static void test_to_the_log(void **state)
 {
     struct access_log to_log;
@@ -304,6 +324,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reopen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reopen_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_lost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_to_the_log, set_up, tear_down),
     };
 

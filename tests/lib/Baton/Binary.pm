@@ -94,21 +94,23 @@ sub fault_library
     return $library = $path;
 }
 
-# A script that waits, when it is run to check, until let_through() is called.
+# A script that waits, when it is run to check, until let_through() has been called once for it.
 sub hold($self)
 {
-    my $pipe = "$self->{folder}/hold";
-    unlink $pipe;
-    POSIX::mkfifo($pipe, 0600) or croak "$pipe: $!";
+    my $path = "$self->{folder}/hold";
+    unlink $path;
+    POSIX::mkfifo($path, 0600) or croak "$path: $!";
+    # Open for both, it waits for no reader (fifo(7)), and keeps what is written for the next.
+    open $self->{hold}, '+<', $path or croak "$path: $!";
     return $self->script(<<~END);
-        [ "\$1" != check ] || read line <$pipe
+        [ "\$1" != check ] || read line <$path
         exec \@baton@ "\$@"
         END
 }
 
 sub let_through($self)
 {
-    open my $pipe, '>', "$self->{folder}/hold" or croak "$self->{folder}/hold: $!";
+    syswrite $self->{hold}, "go\n";
     return $self;
 }
 

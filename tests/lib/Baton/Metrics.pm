@@ -100,6 +100,13 @@ sub wait_for($class, $source, $what, $condition, $seconds = 10)
     }
 }
 
+# Waits until no more than so many connections are open, the scraping one included: those that were
+# closed before have ended for the server, too.
+sub wait_open($class, $source, $count = 1)
+{
+    return $class->wait_for($source, "end of all connections but $count", sub ($now) { $now->open_connections <= $count });
+}
+
 # Waits until so many connections more than at the earlier scrape have ended for that reason.
 sub wait_ended($class, $source, $earlier, $reason, $count = 1)
 {

@@ -63,8 +63,8 @@ int control_listen(const char *path, int *ret_fd, struct reason *reason)
         return reason_set(
             reason, -EADDRINUSE, "another server answers on the control socket %s", path);
     }
-    if (other == -ECONNREFUSED &&
-        is_socket_file(path)) /* left over from a server that was killed */
+    /* Left over from a server that was killed. */
+    if (other == -ECONNREFUSED && is_socket_file(path))
         (void)unlink(path);
     CLEANUP_FD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     mode_t mask = umask(0177);
@@ -124,6 +124,10 @@ static void on_request(struct ev_loop *loop, ev_io *io, int events)
         control_answer(connection, 0, "the request is too long");
         return;
     }
+    if (memchr(request, '\0', (size_t)n)) {
+        control_answer(connection, 0, "the request holds a NUL byte");
+        return;
+    }
     request[n] = '\0';
     connection->control->asked(connection->control->owner, connection, request);
 }
@@ -154,6 +158,17 @@ static int may_ask(int fd)
            (peer.uid == 0 || peer.uid == geteuid());
 }
 
+/* Who has not asked yet goes before whoever comes: silence must not keep an administrator out. */
+static bool make_room(struct control *control)
+{
+    if (control->connection_count < CONNECTIONS_MAX)
+        return true;
+    if (list_empty(&control->connections)) /* all wait for an answer */
+        return false;
+    close_connection(CONTAINER_OF(control->connections.next, struct control_connection, link));
+    return true;
+}
+
 static void on_connection(struct ev_loop *loop, ev_io *io, int events)
 {
     struct control *control = io->data;
@@ -161,7 +176,7 @@ static void on_connection(struct ev_loop *loop, ev_io *io, int events)
 
     (void)loop;
     (void)events;
-    if (fd >= 0 && may_ask(fd) && control->connection_count < CONNECTIONS_MAX)
+    if (fd >= 0 && may_ask(fd) && make_room(control))
         (void)control_adopt(control, TAKE_FD(fd)); /* without memory the client sees its end */
 }
 

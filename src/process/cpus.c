@@ -42,10 +42,11 @@ static unsigned quota(const char *cgroup)
     FILE *file = fopen(path, "re");
     if (!file)
         return cpus;
-    if (fscanf(file, "%lu %lu", &allowed, &period) == 2 && period > 0)
-        cpus = (unsigned)((allowed + period - 1) / period);
+    if (fscanf(file, "%lu %lu", &allowed, &period) == 2 && period > 0 &&
+        allowed / period < UINT_MAX)
+        cpus = (unsigned)(allowed / period) + (allowed % period > 0);
     (void)fclose(file);
-    return cpus > 0 ? cpus : 1;
+    return cpus;
 }
 
 unsigned cpus_usable(void)

@@ -190,23 +190,15 @@ static void describe_outcome(struct supervisor *supervisor, char *text, size_t s
     uint64_t finishing = 0;
 
     board_sum(&supervisor->board, &now);
-    /* Some changed workers twice: a worker of the former generation adopted them before it retired.
-     */
-    uint64_t hops = supervisor->board.slots[0].counters.values[COUNTER_ADOPTED];
-    for (unsigned i = 1; i < BOARD_SLOTS; i++) {
-        const struct board_slot *slot = &supervisor->board.slots[i];
-        if (slot->state != BOARD_FREE && slot->generation != serving->number)
-            hops += slot->counters.values[COUNTER_ADOPTED];
-        if (slot->state == BOARD_RETIRING)
-            finishing += counters_open(&slot->counters);
-    }
-    hops -= before->values[COUNTER_ADOPTED];
+    for (unsigned i = 1; i < BOARD_SLOTS; i++)
+        if (supervisor->board.slots[i].state == BOARD_RETIRING)
+            finishing += counters_open(&supervisor->board.slots[i].counters);
     (void)snprintf(text, size,
         "Reloaded in %" PRIu64 " ms: generation %u serves with %u worker%s; connections: %" PRIu64
         " moved, %" PRIu64 " still finishing, %" PRIu64 " cut",
         (supervisor->committed_usec - supervisor->asked_usec) / 1000, serving->number,
         serving->wanted, serving->wanted == 1 ? "" : "s",
-        counters_moved(&now) - counters_moved(before) - hops, finishing,
+        counters_moved(&now) - counters_moved(before), finishing,
         now.values[COUNTER_END_CUT] - before->values[COUNTER_END_CUT]);
 }
 

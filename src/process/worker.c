@@ -156,10 +156,19 @@ static bool has_room(const struct worker *worker)
            has_fds(worker);
 }
 
+/* The board says so before the channel does: what a sibling sends already is not for us. */
+static bool is_about_to_retire(const struct worker *worker)
+{
+    return CONTAINER_OF(worker->setup->counters, struct board_slot, counters)->state ==
+           BOARD_RETIRING;
+}
+
 static bool on_has_room(void *owner)
 {
     struct worker *worker = owner;
 
+    if (is_about_to_retire(worker))
+        return false;
     /* MaxConnections= is for those who come: these are here already, and have nobody else. */
     if (has_fds(worker))
         return true;

@@ -300,5 +300,13 @@ subtest '10,000 idle connections through three restarts' => sub {
     note 'systemd used ',   milliseconds(@spent);
 };
 
-is $guest->shut_down, 0, 'the machine shuts down';
+subtest 'a shutdown of the machine' => sub {
+    my $download = $service->begin_download;
+    my @idle     = $service->idle(20);
+    $guest->must('systemctl', '--no-block', 'poweroff');
+    are_closed 'idle connections are closed', @idle;
+    ok $download->read_answer('GET', 30)->body eq $service->large, 'a download is finished first';
+    is $guest->shut_down, 0, 'then the machine is down';
+};
+
 done_testing;

@@ -282,6 +282,13 @@ subtest 'a file of 10 GB' => sub {
     my $answer = $connection->get('/sparse', Range => 'bytes=-2,5368709120-5368709121');
     is_deeply [map { [@$_[1, 2, 4]] } parts_of($answer)],
         [[$size - 2, $size - 1, "\xff\xfc"], [5 << 30, (5 << 30) + 1, "\x40\x00"]], 'two ranges';
+
+    # More than the kernel takes at once, for a client that reads slowly: the heads have to wait, too.
+    $connection = $server->connect(undef, receive_buffer => 4096);
+    $answer = $connection->get('/sparse', Range => 'bytes=0-19999999,30000000-49999999,-4');
+    my @parts = parts_of($answer);
+    is_deeply [map { [@$_[1, 2]] } @parts], [[0, 19_999_999], [30_000_000, 49_999_999], [$size - 4, $size - 1]], 'three large ranges';
+    is join('', map { $_->[4] } @parts) =~ tr/\0//, 40_000_000, 'all bytes';
     unlink "$site/sparse";
 };
 
@@ -349,6 +356,8 @@ my %links   = (
     'bare/link-up' => '../hello.txt',
     'link-to-link' => 'bare/link-up',
     'link-absolute' => "$site/hello.txt",
+    'link-absolute-beneath' => '/hello.txt',
+    'link-above' => '../hello.txt',
     'link-out' => "$outside/secret",
     'link-out-relative' => '../' . ($outside =~ s{.*/}{}r) . '/secret',
     'link-folder-out' => $outside,
@@ -365,7 +374,7 @@ bind $socket, pack_sockaddr_un("$site/socket") or die "socket: $!\n";
 
 my @outcomes = (
     ['/link-to-file', 200], ['/link-to-link', 200], ['/bare/link-up', 200], ['/link-to-folder', 301],
-    ['/link-to-folder/', 200], ['/link-absolute', 404], ['/link-out', 404], ['/link-out-relative', 404],
+    ['/link-to-folder/', 200], ['/link-absolute', 404], ['/link-absolute-beneath', 404], ['/link-above', 404], ['/link-out', 404], ['/link-out-relative', 404],
     ['/link-folder-out', 404], ['/link-folder-out/secret', 404], ['/link-folder-out/folder/secret', 404],
     ['/bare/link-out-and-in', 404], ['/link-loop', 404], ['/link-device', 404], ['/link-magic', 404],
     ['/link-magic/etc/passwd', 404], ['/link-dangling', 404], ['/fifo', 403], ['/socket', 403],

@@ -329,8 +329,27 @@ subtest 'lingering close' => sub {
         ends_with $connection, [$status], "$name: and sees the answer";
         $connection->close;
     }
-    my $after = Baton::Metrics->wait_ended($barrier, $before, 'request_refused', 4);
-    is_deeply $after->growth($before, 'connections_ended_total'), { request_refused => 4, client_asked => 2 }, 'counted';
+
+    # What comes later: after the end of the answer, or while it is on its way.
+    my $connection = $server->connect->send(request(POST => '/', 'Content-Length: ' . length $FLOOD));
+    settle();
+    $connection->send($FLOOD);
+    ends_with $connection, [413], 'a body that comes after its refusal';
+    $connection->close;
+    my $last = request(GET => '/large.bin', 'Connection: close');
+    for my $name ('behind the request', 'later') {
+        $connection = $server->connect(undef, receive_buffer => 4096);
+        $connection->send($name eq 'later' ? $last : "${last}x");
+        my $length = $connection->read_head(10)->content_length;
+        $connection->send('x') if $name eq 'later';
+        $connection->read_bytes($length - (1 << 20));
+        settle(); # the rest is the kernel's now
+        $connection->send('x');
+        is length(eval { $connection->read_to_end } // ''), 1 << 20, "a byte $name: the whole answer";
+        $connection->close;
+    }
+    my $after = Baton::Metrics->wait_ended($barrier, $before, 'request_refused', 5);
+    is_deeply $after->growth($before, 'connections_ended_total'), { request_refused => 5, client_asked => 4 }, 'counted';
 };
 
 # Each hides a second request from one of two readers; it must never be answered.

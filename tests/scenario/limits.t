@@ -122,6 +122,10 @@ subtest 'HeaderTimeout=' => sub {
         sub ($connection) { },
         sub ($connection) { $connection->send('G') },
         sub ($connection) { is $connection->read_answer->status, 408, 'from the first byte on' };
+    begins_anew Header =>
+        sub ($connection) { $connection->send($HALF) },
+        sub ($connection) { $connection->send("\r\n$HALF")->read_answer },
+        sub ($connection) { is $connection->read_answer->status, 408, 'each head on its own' };
 };
 
 subtest 'BodyTimeout=' => sub {

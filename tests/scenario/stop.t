@@ -44,11 +44,19 @@ sub begin_download($server)
     return $client;
 }
 
+# The server closes the connection, and so does the client: it is waited for (LingerTimeout=).
+sub ends($client)
+{
+    my $closed = $client->is_closed;
+    $client->close;
+    return $closed;
+}
+
 sub finishes($download, $name)
 {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     is length $download->read_answer->body, $LARGE, $name;
-    ok $download->is_closed, 'and then it is closed';
+    ok ends($download), 'and then it is closed';
 }
 
 # What the last line of the log says.
@@ -73,7 +81,7 @@ for my $signal (qw(TERM INT QUIT)) {
         is $server->get('/')->status, 200, 'one more, on a connection that ends before';
         $server->signal($signal);
         is $server->wait_exit, 0, 'exit code';
-        ok $_->is_closed, 'an idle connection is closed' for @idle;
+        ok ends($_), 'an idle connection is closed' for @idle;
         like $server->log, qr/^baton\[\d+\]: SIG$signal: stopping$/m, 'it is logged';
         last_line_is($server, [4, 4, 0, 3, 0], 'the numbers');
         ok !-e $server->control, 'the control socket is removed';
@@ -106,11 +114,11 @@ subtest 'requests under way' => sub {
     my $partial  = $server->connect->send("GET / HTTP/1.1\r\n");
     $server->wait_status('three connections', sub ($status) { $status->{connections} == 3 });
     $server->signal('TERM');
-    ok $idle->is_closed, 'an idle connection is closed';
+    ok ends($idle), 'an idle connection is closed';
     ok $server->process->running, 'the others are waited for';
     my $answer = $partial->send("Host: localhost\r\n\r\n")->read_answer;
     is $answer->body, 'hello', 'a request that had begun is answered';
-    ok $answer->closes && $partial->is_closed, 'as the last of its connection';
+    ok $answer->closes && ends($partial), 'as the last of its connection';
     finishes($download, 'a download is finished');
     is $server->wait_exit, 0, 'exit code';
     last_line_is($server, [3, 3, 2, 1, 0], 'the numbers');
@@ -125,7 +133,7 @@ subtest 'requests that lie unread' => sub {
     wait_stopping($server);
     kill CONT => @workers;
     is scalar(grep { eval { $_->read_answer->body eq 'hello' } } @clients), 10, 'are answered';
-    is scalar(grep { $_->is_closed } @clients), 10, 'and then the connections are closed';
+    is scalar(grep { ends($_) } @clients), 10, 'and then the connections are closed';
     is $server->wait_exit, 0, 'exit code';
 };
 
@@ -160,7 +168,7 @@ subtest 'the second signal' => sub {
         my $idle     = idle_connection($server);
         $server->signal('TERM');
         wait_stopping($server);
-        ok $idle->is_closed, 'an idle connection is closed';
+        ok ends($idle), 'an idle connection is closed';
         $server->signal($signal);
         is $server->wait_exit, 1, 'exit code';
         eval { $download->read_answer };
@@ -213,7 +221,7 @@ subtest 'ReadinessDelay=' => sub {
     is $server->reload->status, 1, 'but nothing is reloaded';
     is $server->wait_exit, 0, 'exit code';
     cmp_ok clock_gettime(CLOCK_MONOTONIC) - $began, '>=', 2, 'it had its time';
-    ok $client->is_closed, 'then it stops';
+    ok ends($client), 'then it stops';
 };
 
 subtest 'baton stop' => sub {
@@ -246,7 +254,7 @@ subtest 'a stop during a reload' => sub {
         is $server->wait_exit, 0, "$how: exit code";
         is $reload->wait_exit, 1, 'the reload fails';
         like $reload->err, qr/^the server is stopping$/, 'and says why';
-        ok $client->is_closed, 'idle connections are closed';
+        ok ends($client), 'idle connections are closed';
         last_line_is($server, [1, 1, 0, 1, 0], 'the numbers');
     }
 };

@@ -16,6 +16,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 use constant {
     UNIT => 'baton.service',
+    SOCKETS => ['baton.socket', 'baton-admin.socket'],
     LARGE => 8 << 20,
     INDEX => "hello\n",
     # What reloads and restarts have to be invisible to.
@@ -36,11 +37,12 @@ my $CONFIGURATION = <<~'END';
     Root=/srv/site
     END
 
-sub new($class, $guest)
+# The options: installed => 1: it is there already, from a package.
+sub new($class, $guest, %o)
 {
     my $large = folder(large => join '', map { pack 'L', rand 2**32 } 1 .. LARGE / 4) . '/large';
     my $self  = bless { guest => $guest, large => $large }, $class;
-    $guest->install;
+    $guest->install unless $o{installed};
     $self->configure;
     $guest->must('mkdir', '-p', '/srv/site');
     $guest->write_file('/srv/site/index.html', INDEX);
@@ -117,6 +119,14 @@ sub get($self, $target = '/', $port = 80)
     return $self->connect($port)->get($target, Connection => 'close');
 }
 
+# What build serves, of this Baton or of an instance.
+sub version($self, $instance = 'baton')
+{
+    my $socket = "/run/$instance/control.sock";
+    my ($version) = $self->{guest}->must('baton', 'status', '--control', $socket) =~ /^Baton (\S+),/m;
+    return $version;
+}
+
 sub metrics($self)
 {
     require Baton::Metrics;
@@ -162,6 +172,58 @@ sub is_unharmed($self, $load, $name)
         or Test::More::diag(JSON::PP->new->pretty->encode($counted));
     Test::More::is($counted->{closed}, 0, 'no connection was closed');
     return $counted;
+}
+
+# The same of what a package manager does, which has to succeed: $change returns its status and what
+# it said. The sockets have to stay as they are. Returns what it said.
+sub is_unnoticed($self, $name, $change)
+{
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $sockets = sub { map { $self->property('InvocationID', $_) } SOCKETS->@* };
+    my @before  = $sockets->();
+    my $load    = $self->start_load(STORM->@*);
+    my ($status, $said) = $change->();
+    Test::More::is($status, 0, $name) or Test::More::diag($said);
+    $self->is_unharmed($load, 'the storm');
+    Test::More::is_deeply([$sockets->()], \@before, 'the sockets were not touched');
+    return $said;
+}
+
+# The same, and that the build of this version took the process over.
+sub is_reloaded($self, $version, $change)
+{
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $pid  = $self->pid;
+    my $said = $self->is_unnoticed("$version is installed", $change);
+    Test::More::is($self->version, $version, 'and is what serves');
+    Test::More::is($self->pid,     $pid,     'in the same process');
+    return $said;
+}
+
+# Or was started anew, once.
+sub is_restarted($self, $version, $change)
+{
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $pid  = $self->pid;
+    my $said = $self->is_unnoticed("$version is installed", $change);
+    Test::More::like($said, qr/baton.service was restarted/, 'it says that it restarted it');
+    Test::More::isnt($self->pid, $pid, 'another process');
+    Test::More::is($self->version, $version, 'is what serves');
+    Test::More::is($self->property('NRestarts'), 0, 'and came up at once');
+    return $said;
+}
+
+# Or changed nothing, for this reason.
+sub is_refused($self, $reason, $change)
+{
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($pid, $version) = ($self->pid, $self->version);
+    my $said = $self->is_unnoticed('it is installed', $change);
+    Test::More::like($said, qr/WARNING: baton.service could not take over/, 'loudly');
+    Test::More::like($said, $reason, 'and with the reason');
+    Test::More::is($self->pid,     $pid,     'the former process serves');
+    Test::More::is($self->version, $version, 'and is the former version');
+    return $said;
 }
 
 1;

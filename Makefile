@@ -57,7 +57,7 @@ LOAD := $(BUILD)/tests/support/load
 SPOILER := $(BUILD)/tests/support/spoiler
 LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-STATIC_TESTS := tests/layers tests/format tests/install
+STATIC_TESTS := tests/layers tests/format tests/install tests/completion
 SCENARIO_TESTS := $(wildcard tests/scenario/*.t)
 GUEST_TESTS := $(wildcard tests/guest/*.t)
 

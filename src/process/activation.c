@@ -106,7 +106,7 @@ static bool has_socket(const struct activation *activation, const char *name, bo
     return false;
 }
 
-int activation_check(
+static int check(
     const struct activation *activation, const struct config *config, struct reason *reason)
 {
     for (size_t i = 0; i < activation->count; i++) {
@@ -226,7 +226,7 @@ int activation_bind(
     struct activation *activation, const struct config *config, struct reason *reason)
 {
     size_t before = activation->count;
-    int r = activation_check(activation, config, reason);
+    int r = check(activation, config, reason);
 
     for (size_t i = 0; i < config->listen_count && r == 0; i++) {
         const struct config_listen *listen = &config->listens[i];

@@ -38,14 +38,10 @@ struct activation {
  */
 int activation_take(struct activation *activation, const char *ours, struct reason *reason);
 
-/* Whether each passed socket is named by a [Listen], and each [Listen] without one has an Address=.
- */
-int activation_check(
-    const struct activation *activation, const struct config *config, struct reason *reason);
-
 /*
- * activation_check(), then binds the addresses that have no socket yet. On an error everything is
- * as it was. Returns 0, or -errno with the reason.
+ * Checks that each passed socket is named by a [Listen], and that each [Listen] without one has an
+ * Address=; then binds the addresses that have no socket yet. On an error everything is as it was.
+ * Returns 0, or -errno with the reason.
  */
 int activation_bind(
     struct activation *activation, const struct config *config, struct reason *reason);

@@ -106,6 +106,22 @@ int supervisor_open_control(
     return r;
 }
 
+/* As many whole lines as a reason holds, in which something else may stand before them. */
+static void cut_problems(struct buffer *problems)
+{
+    static const char more[] = "and more, as baton check says";
+    size_t room = sizeof((struct reason *)0)->text - sizeof more - 32;
+
+    if (problems->length <= room)
+        return;
+    while (room > 0 && problems->bytes[room - 1] != '\n')
+        room--;
+    if (room == 0) /* a single long one */
+        return;
+    problems->length = room;
+    (void)buffer_append_string(problems, more); /* there was room for longer ones */
+}
+
 int supervisor_parse(
     const struct config_sources *sources, struct config **ret, struct reason *reason)
 {
@@ -114,6 +130,7 @@ int supervisor_parse(
 
     if (r == 0)
         return 0;
+    cut_problems(&problems);
     while (problems.length > 0 && problems.bytes[problems.length - 1] == '\n')
         problems.length--;
     const char *text = buffer_string(&problems);

@@ -23,6 +23,16 @@
 static struct ev_loop *loop;
 static struct control control;
 static char folder[64], path[80];
+static int fd_count;
+
+static int count_fds(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
 
 /* Who asked, and what. */
 static struct control_connection *asked[64];
@@ -51,6 +61,7 @@ static int set_up(void **state)
     (void)state;
     asked_count = 0;
     then = NULL;
+    fd_count = count_fds();
     (void)strcpy(folder, "/tmp/process_control.XXXXXX");
     if (!mkdtemp(folder))
         return -1;
@@ -68,7 +79,7 @@ static int tear_down(void **state)
     control_destroy(&control);
     ev_loop_destroy(loop);
     (void)unlink(path);
-    return rmdir(folder);
+    return rmdir(folder) == 0 && count_fds() == fd_count ? 0 : -1;
 }
 
 /* `baton`, in another process; what control_ask() came to is read from it when it has ended. */
@@ -96,12 +107,23 @@ static struct client ask(const char *request, uid_t user)
     return (struct client){pid, said[0]};
 }
 
-/* The caller frees it. */
+static void on_said(struct ev_loop *in, ev_io *io, int events)
+{
+    (void)events;
+    ev_io_stop(in, io);
+    ev_break(in, EVBREAK_ALL);
+}
+
+/* Serves until the client has its outcome, which the caller frees. */
 static char *outcome_of(struct client client)
 {
     char *text = NULL;
     size_t length;
+    ev_io said;
 
+    ev_io_init(&said, on_said, client.said, EV_READ);
+    ev_io_start(loop, &said);
+    (void)ev_run(loop, 0);
     assert_int_equal(fd_read_all(client.said, SIZE_MAX, &text, &length), 0);
     fd_close(client.said);
     assert_int_equal(waitpid(client.pid, NULL, 0), client.pid);
@@ -161,7 +183,7 @@ static void test_long_answer(void **state)
     struct client client = ask("status", 0);
 
     (void)state;
-    for (int i = 0; i < 20000; i++)
+    for (int i = 0; i < 60000; i++)
         assert_int_equal(buffer_printf(&text, "line %d\n", i), 0);
     run_until_asked(1);
     control_answer(asked[0], 1, buffer_string(&text));
@@ -185,7 +207,8 @@ static void test_client_that_left(void **state)
     client = ask("reload", 0);
     run_until_asked(2);
     assert_int_equal(kill(client.pid, SIGKILL), 0);
-    assert_outcome(client, "");
+    assert_int_equal(waitpid(client.pid, NULL, 0), client.pid);
+    fd_close(client.said);
     control_answer(asked[1], 1, "done"); /* without SIGPIPE */
     assert_int_equal(control.connection_count, 0);
 }
@@ -268,6 +291,29 @@ static void test_server_that_went_away(void **state)
     assert_int_equal(access(path, F_OK), 0); /* the file is not a forked child's */
 }
 
+/* What answers there is no Baton, or is in the middle of its end. */
+static void test_strange_servers(void **state)
+{
+    static const struct {
+        const char *answer;
+        int times, error;
+    } rows[] = {{"ok", 1, -ECONNRESET}, {"", 0, -ECONNRESET}, {"okay\nwhat", 1, -ECONNRESET},
+        {"ok\n0123456789abcdef", 70000, -EMSGSIZE}};
+
+    (void)state;
+    CLEANUP_FD int fd = control_release(&control);
+    assert_int_equal(fd_set_nonblock(fd, false), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct client client = ask("status", 0);
+        CLEANUP_FD int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        assert_int_equal(recv(connection, &(char){0}, 1, 0), 1);
+        for (int j = 0; j < rows[i].times; j++)
+            (void)send(connection, rows[i].answer, strlen(rows[i].answer), MSG_NOSIGNAL);
+        connection = fd_close(connection);
+        assert_failure(client, rows[i].error, rows[i].error == -EMSGSIZE ? "cannot read" : "went");
+    }
+}
+
 /* A succession: who waits for an answer gets it from the next image. */
 static void test_succession(void **state)
 {
@@ -278,6 +324,7 @@ static void test_succession(void **state)
     int connection = control_release_connection(asked[0]), listening = control_release(&control);
     assert_int_equal(control.connection_count, 0);
     assert_true(fcntl(listening, F_GETFD) >= 0);
+    assert_int_equal(control_release(&control), -1);
     control_init(&control, loop, listening, on_asked, &asked_count);
     struct control_connection *adopted = control_adopt(&control, connection);
     assert_non_null(adopted);
@@ -319,7 +366,9 @@ static void test_listen(void **state)
     assert_int_equal(control_listen(path, &fd, &reason), -EADDRINUSE);
     assert_non_null(strstr(reason.text, "another server answers"));
     fd_close(control_release(&control)); /* as one that was killed: the file stays */
+    mode_t mask = umask(0123);
     assert_int_equal(control_listen(path, &fd, &reason), 0);
+    assert_int_equal(umask(mask), 0123);
     control_init(&control, loop, fd, on_asked, &asked_count);
     assert_int_equal(fd, control.io.fd);
 }
@@ -344,6 +393,11 @@ static void test_listen_elsewhere(void **state)
     (void)snprintf(text, sizeof text, "%s/link", folder);
     assert_int_equal(symlink(path, text), 0);
     assert_int_equal(control_listen(text, &fd, &reason), -EADDRINUSE);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(control_listen(path, &fd, &reason), 0);
+    fd = fd_close(fd);
+    assert_int_equal(control_listen(text, &fd, &reason), -EADDRINUSE); /* a link is no socket */
+    assert_int_equal(lstat(text, &status), 0);
     assert_int_equal(unlink(text), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_true(control_listen(bad[i], &fd, &reason) < 0);
@@ -368,9 +422,7 @@ static void test_strangers(void **state)
     struct client client = ask("status", NOBODY);
     struct client root = ask("status", 0);
     then = answer_at_once;
-    run_until_asked(1);
     assert_outcome(root, "0:done");
-    (void)ev_run(loop, EVRUN_NOWAIT);
     char *text = outcome_of(client);
     assert_true(atoi(text) < 0);
     free(text);
@@ -422,6 +474,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_that_went_away, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_strange_servers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_succession, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_destroy, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_listen, set_up, tear_down),

@@ -19,11 +19,12 @@ sub new($class, $path)
     setsockopt $socket, SOL_SOCKET, SO_PASSCRED, 1 or die "SO_PASSCRED: $!\n";
     my $self =
         bless { path => $path, socket => $socket, messages => [], senders => [], at => 0 }, $class;
-    watch($socket, sub { $self->receive });
+    watch($socket, sub { 1 while $self->receive });
     return $self;
 }
 
-# Fds that come with a message find no room in the control buffer, and the kernel closes them.
+# Reads one message, if there is any. Fds that come with it find no room in the control buffer, and
+# the kernel closes them.
 sub receive($self)
 {
     # Buffers of their own for the kernel to write to: the strings of "\0" x N would be shared.
@@ -33,10 +34,11 @@ sub receive($self)
     # struct msghdr: name, its length, vector, its length, control, its length, flags.
     my $header = pack 'L! L! P L! P L! L!', 0, 0, $vector, 1, $control, length $control, 0;
     my $length = syscall $SYS_RECVMSG, fileno $self->{socket}, $header, MSG_DONTWAIT;
-    return if $length < 0;
+    return 0 if $length < 0;
     push @{$self->{messages}}, substr $bytes, 0, $length;
     # struct cmsghdr: its length, level, type; then struct ucred: the PID first.
     push @{$self->{senders}}, unpack 'x[L!] x8 l', $control;
+    return 1;
 }
 
 sub path($self)

@@ -16,3 +16,9 @@ static inline double usec_to_seconds(uint64_t usec)
 {
     return (double)usec / (double)USEC_PER_SEC;
 }
+
+/* The same clock beside libev's durations: ev_now() jumps when the time of day is set. */
+static inline double clock_monotonic_seconds(void)
+{
+    return usec_to_seconds(clock_monotonic_usec());
+}

@@ -2,11 +2,6 @@
 
 #include "base/clock.h"
 
-static double now(void)
-{
-    return usec_to_seconds(clock_monotonic_usec());
-}
-
 static struct deadline *first(struct deadline_list *list)
 {
     return CONTAINER_OF(list->entries.next, struct deadline, link);
@@ -16,7 +11,7 @@ static void schedule(struct deadline_list *list)
 {
     if (list_empty(&list->entries) || ev_is_active(&list->timer))
         return;
-    double after = first(list)->at - now();
+    double after = first(list)->at - clock_monotonic_seconds();
     ev_timer_set(&list->timer, after > 0 ? after : 0, 0);
     ev_timer_start(list->loop, &list->timer);
 }
@@ -27,7 +22,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    for (double at = now(); !list_empty(&list->entries) && first(list)->at <= at;) {
+    for (double at = clock_monotonic_seconds();
+         !list_empty(&list->entries) && first(list)->at <= at;) {
         struct deadline *deadline = first(list);
         list_remove(&deadline->link);
         list->expired(deadline);
@@ -64,7 +60,7 @@ void deadline_arm(struct deadline_list *list, struct deadline *deadline)
     deadline_disarm(deadline);
     if (list->seconds <= 0)
         return;
-    deadline->at = now() + list->seconds;
+    deadline->at = clock_monotonic_seconds() + list->seconds;
     list_append(&list->entries, &deadline->link);
     schedule(list);
 }
@@ -74,7 +70,7 @@ void deadline_arm_for(struct deadline_list *list, struct deadline *deadline, dou
     struct link *after;
 
     deadline_disarm(deadline);
-    deadline->at = now() + seconds;
+    deadline->at = clock_monotonic_seconds() + seconds;
     for (after = list->entries.previous; after != &list->entries; after = after->previous)
         if (CONTAINER_OF(after, struct deadline, link)->at <= deadline->at)
             break;
@@ -93,6 +89,6 @@ double deadline_left(const struct deadline *deadline)
 {
     if (list_empty(&deadline->link))
         return -1;
-    double left = deadline->at - now();
+    double left = deadline->at - clock_monotonic_seconds();
     return left > 0 ? left : 0;
 }

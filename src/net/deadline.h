@@ -12,7 +12,7 @@
  */
 struct deadline {
     struct link link;
-    double at; /* CLOCK_MONOTONIC in seconds: ev_now() jumps when the time of day is set */
+    double at; /* clock_monotonic_seconds() */
 };
 
 struct deadline_list {

@@ -84,6 +84,21 @@ static int add_quoted(struct buffer *out, struct span text)
     return r;
 }
 
+/* As far as it is known. */
+static int add_request_line(struct buffer *out, const struct access_entry *entry)
+{
+    int r = append_escaped(out, entry->method, false);
+
+    if (r == 0 && entry->target.length) {
+        r = buffer_append_string(out, " ");
+        if (r == 0)
+            r = append_escaped(out, entry->target, false);
+    }
+    if (r == 0 && entry->method.length && !entry->partial)
+        r = buffer_printf(out, " HTTP/1.%u", entry->minor);
+    return r;
+}
+
 static int add_combined(struct buffer *out, const struct access_entry *entry)
 {
     char date[64] = "-";
@@ -93,15 +108,8 @@ static int add_combined(struct buffer *out, const struct access_entry *entry)
     if (localtime_r(&entry->time, &local))
         (void)strftime(date, sizeof date, "%d/%b/%Y:%H:%M:%S %z", &local);
     r = buffer_printf(out, "%s - - [%s] \"", entry->peer, date);
-    if (r == 0 && entry->method.length) {
-        r = append_escaped(out, entry->method, false);
-        if (r == 0)
-            r = buffer_append_string(out, " ");
-        if (r == 0)
-            r = append_escaped(out, entry->target, false);
-        if (r == 0)
-            r = buffer_printf(out, " HTTP/1.%u", entry->minor);
-    }
+    if (r == 0)
+        r = add_request_line(out, entry);
     if (r == 0)
         r = buffer_printf(out, "\" %u %" PRIu64, entry->status, entry->body_bytes);
     if (r == 0)
@@ -138,10 +146,11 @@ static int add_json(struct buffer *out, const struct access_entry *entry)
     if (r == 0)
         r = add_member(out, "host", entry->host);
     if (r == 0)
-        r = buffer_printf(out,
-            ",\"protocol\":\"HTTP/1.%u\",\"status\":%u,\"bytes\":%" PRIu64
-            ",\"duration_usec\":%" PRIu64,
-            entry->minor, entry->status, entry->body_bytes, entry->duration_usec);
+        r = entry->partial ? buffer_append_string(out, ",\"protocol\":\"\"")
+                           : buffer_printf(out, ",\"protocol\":\"HTTP/1.%u\"", entry->minor);
+    if (r == 0)
+        r = buffer_printf(out, ",\"status\":%u,\"bytes\":%" PRIu64 ",\"duration_usec\":%" PRIu64,
+            entry->status, entry->body_bytes, entry->duration_usec);
     if (r == 0)
         r = add_member(out, "referrer", entry->referrer);
     if (r == 0)

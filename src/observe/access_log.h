@@ -1,6 +1,7 @@
 #pragma once
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -22,6 +23,7 @@ struct access_entry {
     const char *peer; /* host as text */
     struct span method, target, referrer, agent, host;
     unsigned minor, status;
+    bool partial; /* the head was not read to its end: the version is not known */
     uint64_t body_bytes;
     uint64_t duration_usec;
     time_t time;

@@ -42,7 +42,6 @@ static void ping(struct child *child)
 {
     struct message message = {.kind = MESSAGE_PING, .value = ++child->pings};
 
-    child->pinged = ev_now(child->loop);
     (void)channel_send(child->channel, &message); /* a full channel is an unanswered ping */
     wait_patiently(child, child->timeout);
 }
@@ -50,18 +49,22 @@ static void ping(struct child *child)
 static void on_patience_end(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct child *child = timer->data;
+    double left = child->retired_by - clock_monotonic_seconds();
 
+    (void)loop;
     (void)events;
     if (child->hung)
         abort_child(child, "");
     else if (child->state == CHILD_STARTING)
         abort_child(child, "did not get ready within StartTimeout=");
-    else if (child->retired_by > 0 && child->retired_by <= ev_now(loop))
+    else if (child->state == CHILD_RETIRING && left <= 0)
         abort_child(child, "outstayed its DrainTimeout=");
     else if (child->pongs < child->pings)
         abort_child(child, "did not answer within WorkerTimeout=");
-    else
+    else if (child->timeout > 0)
         ping(child);
+    else
+        wait_patiently(child, left); /* the loop's time is a little behind ours */
 }
 
 static void on_pong(struct child *child, uint64_t value)
@@ -140,7 +143,7 @@ struct child *child_new(struct ev_loop *loop, const struct child_identity *ident
     child->slot = identity->slot;
     child->pid = identity->pid;
     child->channel = identity->channel;
-    child->started = ev_now(loop);
+    child->started = clock_monotonic_seconds();
     child->timeout = ping_timeout;
     list_init(&child->link);
     ev_io_init(&child->io, on_channel, child->channel, EV_READ);
@@ -164,7 +167,7 @@ void child_assume_retiring(struct child *child, double seconds)
     double until = seconds + RETIRE_GRACE, ping_after = child->timeout / 2;
 
     child->state = CHILD_RETIRING;
-    child->retired_by = ev_now(child->loop) + until;
+    child->retired_by = clock_monotonic_seconds() + until;
     wait_patiently(child, ping_after > 0 && ping_after < until ? ping_after : until);
 }
 

@@ -40,11 +40,10 @@ struct child {
     int channel;
     enum child_state state;
     bool hung;         /* aborted by us */
-    double started;    /* ev_now() */
-    double retired_by; /* ev_now() by which its retirement must be over; 0: not retiring */
+    double started;    /* clock_monotonic_seconds(), as the next */
+    double retired_by; /* by when its retirement must be over */
     double timeout;    /* seconds in which a ping must be answered */
     uint64_t pings, pongs;
-    double pinged;     /* when the last ping went out */
     char failure[496]; /* what it said of why it cannot start; "" otherwise */
     ev_io io;
     ev_child exit;

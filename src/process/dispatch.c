@@ -136,6 +136,8 @@ static void on_generation_gone(struct generation *generation)
     log_info("Generation %u is gone", generation->number);
     if (supervisor->serving == generation)
         supervisor->serving = NULL;
+    if (supervisor->trying == generation)
+        supervisor->trying = NULL;
     generation_free(generation);
     if (settled)
         reload_settle(supervisor);

@@ -121,7 +121,7 @@ static void on_child_gone(struct child *child, int status)
 {
     struct generation *generation = child->owner;
     bool was_ready = child->state != CHILD_STARTING;
-    double lived = ev_now(generation->shared->loop) - child->started;
+    double lived = clock_monotonic_seconds() - child->started;
     char why[512], text[600];
 
     describe_exit(child, status, why, sizeof why);

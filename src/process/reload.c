@@ -133,14 +133,14 @@ void reload_ask(struct supervisor *supervisor, struct control_connection *asker)
 /* ControlSocket= may have changed with the configuration. */
 static void replace_control_socket(struct supervisor *supervisor)
 {
-    char path[PATH_MAX], text[ADDRESS_TEXT_MAX] = "unix:";
+    char path[PATH_MAX];
     struct address address;
     struct reason reason;
     int fd = supervisor->control.io.fd;
 
     if (fd < 0 || address_of_socket(fd, &address) < 0 ||
         !control_path(supervisor->options->control, supervisor->serving->config, path) ||
-        strcmp(address_format(&address, text) + 5, path) == 0)
+        strcmp(address.local.sun_path, path) == 0)
         return;
     if (supervisor_open_control(supervisor, supervisor->serving->config, &fd, &reason) < 0) {
         log_error("%s; the former one stays", reason.text);

@@ -54,6 +54,7 @@ static void kill_generation(struct supervisor *supervisor, struct generation *ge
 
 static void drain_for_stop(struct supervisor *supervisor)
 {
+    ev_timer_stop(supervisor->loop, &supervisor->readiness); /* workers may have given up first */
     supervisor_set_phase(supervisor, PHASE_STOPPING);
     notify_stopping("Stopping: finishing the requests received");
     /* Where a next instance finds them, connections wait for it in the inbox. */
@@ -104,7 +105,6 @@ void stop_at_once(struct supervisor *supervisor)
 {
     log_warning("A second signal to stop: ending at once");
     supervisor->exit_status = 1;
-    ev_timer_stop(supervisor->loop, &supervisor->readiness);
     if (supervisor->phase != PHASE_STOPPING)
         drain_for_stop(supervisor);
     end_all(supervisor, kill_generation);

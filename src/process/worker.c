@@ -454,7 +454,6 @@ static void finish(struct worker *worker)
     mover_destroy(&worker->mover);
     if (worker->server.loop)
         server_destroy(&worker->server);
-    close_doors(worker, false);
     service_free(worker->service);
     if (worker->access_log.path || worker->server.access_log)
         access_log_close(&worker->access_log);

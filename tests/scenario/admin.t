@@ -75,7 +75,8 @@ subtest '/metrics' => sub {
     $connection->get('/nothing') for 1 .. 2;
     $connection->get('/', 'If-None-Match' => '*');
     my $after = Baton::Metrics->scrape($admin);
-    is_deeply $after->growth($before, 'answers_total'), { '2xx' => 4, '3xx' => 1, '4xx' => 2 }, 'answers, and one that is this scrape\'s';
+    is_deeply $after->growth($before, 'answers_total'), { '2xx' => 4, '3xx' => 1, '4xx' => 2 },
+        'answers, with one to a scrape';
     is $after->value('requests_total') - $before->value('requests_total'), 7, 'requests';
     is $after->open_connections, $before->open_connections + 1, 'open connections';
     my $sent = $after->value('sent_bytes_total') - $before->value('sent_bytes_total');
@@ -151,7 +152,8 @@ subtest 'a worker that dies' => sub {
     $admin->get('/livez');
     kill KILL => $pid;
     wait_exit_of([$pid]);
-    my $after = Baton::Metrics->wait_for($server, 'its crash', sub ($now) { $now->value('worker_crashes_total') == 1 });
+    my $crashed = sub ($now) { $now->value('worker_crashes_total') == 1 };
+    my $after   = Baton::Metrics->wait_for($server, 'crash that is counted', $crashed);
     is $after->growth($before, 'connections_ended_total')->{worker_died}, 2, 'took its connections along';
     is $after->imbalance, 0, 'balance';
     is decode_json($server->connect('admin')->get('/status')->body)->{worker_crashes}, 1, '/status';
@@ -161,7 +163,8 @@ subtest 'a reload' => sub {
     my $before = Baton::Metrics->scrape($server);
     my $half   = $server->connect->send($REQUEST);
     is $server->reload->status, 0, 'it succeeds';
-    my $after = Baton::Metrics->wait_for($server, 'end of the old worker', sub ($now) { $now->value('workers{state="retiring"}') == 0 });
+    my $gone  = sub ($now) { $now->value('workers{state="retiring"}') == 0 };
+    my $after = Baton::Metrics->wait_for($server, 'end of the old worker', $gone);
     is $half->send("\r\n")->read_answer->status, 200, 'a request across it';
     is $after->value('generation'), $before->value('generation') + 1, 'generation';
     is $after->value('reloads_total{outcome="done"}'), 1, 'counted';

@@ -41,7 +41,8 @@ sub configuration($server)
         END
 }
 
-my $server = serve(server => "HeadSize=64K\n" . join "\n", map { "${_}Timeout=" . $LIMIT{$_} * 1000 . 'ms' } keys %LIMIT);
+my @timeouts = map { "${_}Timeout=" . $LIMIT{$_} * 1000 . 'ms' } sort keys %LIMIT;
+my $server   = serve(server => join "\n", 'HeadSize=64K', @timeouts);
 
 sub now
 {
@@ -279,14 +280,15 @@ subtest 'out of file descriptors' => sub {
     my $admin = $server->connect('admin');
     $admin->get('/livez');
     my @connections = map { $server->connect } 1 .. 100;
-    Baton::Metrics->wait_for($admin, 'pause', sub ($now) { $now->value('accept_pauses_total{cause="resources"}') >= 1 });
-    like $connections[0]->get('/')->status, qr/^(?:200|503)$/, 'a request is answered, if need be with "come again"';
+    my $paused = sub ($now) { $now->value('accept_pauses_total{cause="resources"}') >= 1 };
+    Baton::Metrics->wait_for($admin, 'pause', $paused);
+    like $connections[0]->get('/')->status, qr/^(?:200|503)$/, 'a request has an answer meanwhile';
     my $last = pop @connections;
     $last->send("$HALF\r\n");
     $_->close for splice @connections, 1;
     is $last->read_answer->status, 200, 'those that had to wait are served when there are some again';
     is $connections[0]->get('/')->status, 200, 'and so are the others';
-    my $metrics = Baton::Metrics->wait_for($admin, 'end of the others', sub ($now) { $now->open_connections == 3 });
+    my $metrics = Baton::Metrics->wait_open($admin, 3);
     is $metrics->imbalance, 0, 'balance';
     is $server->stop, 0, 'exit code';
 };

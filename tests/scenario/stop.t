@@ -4,6 +4,7 @@ use v5.36;
 use FindBin qw($Bin);
 use lib "$Bin/../lib";
 use Baton::Binary ();
+use Baton::Loop   qw(in_time);
 use Baton::Test;
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
@@ -108,7 +109,8 @@ sub freeze($server)
 }
 
 subtest 'requests under way' => sub {
-    my $server   = start_here();
+    # One worker: when it has closed one connection, it knows of the stop for all.
+    my $server   = start_here('Workers=1');
     my $download = begin_download($server);
     my $idle     = idle_connection($server);
     my $partial  = $server->connect->send("GET / HTTP/1.1\r\n");
@@ -208,7 +210,7 @@ subtest 'ReadinessDelay=' => sub {
     is $probe->get('/readyz')->status, 200, 'ready';
     my $began = clock_gettime(CLOCK_MONOTONIC);
     $server->signal('TERM');
-    $server->wait_log(qr/SIGTERM: stopping/);
+    $server->wait_status('stop', sub ($status) { $status->{stopping} });
     is $probe->get('/readyz')->status, 503, 'not ready any more';
     is $server->connect('admin')->get('/readyz')->status, 503, 'whoever is asked' for 1 .. 4;
     is $probe->get('/livez')->status, 200, 'but alive';
@@ -240,6 +242,13 @@ subtest 'baton stop' => sub {
     like $late->err, qr/^baton: no server answers on the control socket \Q@{[$server->control]}\E: No such file or directory$/, 'and says why';
 };
 
+sub wait_for_children($server, $count)
+{
+    my $deadline = in_time(10);
+    1 while $server->workers != $count && in_time(0) < $deadline;
+    is scalar(my @children = $server->workers), $count, "$count workers";
+}
+
 subtest 'a stop during a reload' => sub {
     my $binary = Baton::Binary->new;
     for my $how ('in its check', 'while its workers start') {
@@ -248,8 +257,8 @@ subtest 'a stop during a reload' => sub {
         $how eq 'in its check' ? $binary->hold : $binary->fault('hang 2');
         my $reload = $server->start_command('reload');
         $server->wait_notify(qr/^RELOADING=1$/m);
-        $server->wait_status('a new worker', sub ($status) { grep { $_->{generation} == 2 } @{$status->{workers}} })
-            if $how ne 'in its check';
+        # The one that hangs holds whatever the supervisor held: to ask it now would be to wait for both.
+        wait_for_children($server, 4) if $how ne 'in its check';
         $server->signal('TERM');
         is $server->wait_exit, 0, "$how: exit code";
         is $reload->wait_exit, 1, 'the reload fails';

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "fds.h"
 #include "process/inbox.h"
 
 #define FIRST 3 /* SD_LISTEN_FDS_START */
@@ -71,20 +72,17 @@ static void forget_listens(void)
     config.listen_count = address_count = 0;
 }
 
-/* A port of 127.0.0.1 that is free: the kernel chooses, and it is let go of again. */
-static const char *free_port(void)
+/* An address that no other test has: every process has its own part of 127.0.0.0/8. */
+static const char *free_address(void)
 {
-    static char texts[4][ADDRESS_TEXT_MAX];
-    static size_t next;
-    char *text = texts[next++ % 4];
-    struct address address;
-    CLEANUP_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    static char texts[8][ADDRESS_TEXT_MAX];
+    static unsigned next;
+    unsigned pid = (unsigned)getpid(), number = next++;
+    char *text = texts[number % 8];
 
-    assert_int_equal(address_parse("127.0.0.1:1", &address, NULL), 0);
-    address.ipv4.sin_port = 0;
-    assert_int_equal(bind(fd, &address.any, address.length), 0);
-    assert_int_equal(address_of_socket(fd, &address), 0);
-    return address_format(&address, text);
+    (void)snprintf(text, ADDRESS_TEXT_MAX, "127.%u.%u.%u:4242", 1 + pid / 250 % 250, 1 + pid % 250,
+        1 + number % 250);
+    return text;
 }
 
 static void assert_socket(size_t index, const char *name, const char *text, bool ours)
@@ -117,7 +115,7 @@ static bool answers(const char *text)
 
 static void test_bind(void **state)
 {
-    const char *port = free_port();
+    const char *port = free_address();
     char ours[ACTIVATION_SOCKETS_MAX + 1];
 
     (void)state;
@@ -142,12 +140,12 @@ static void test_bind(void **state)
 
 static void test_bind_fails(void **state)
 {
-    const char *port = free_port(), *taken;
+    const char *port = free_address(), *taken;
 
     (void)state;
     add_listen("http", port, NULL);
     assert_int_equal(activation_bind(&activation, &config, &reason), 0);
-    taken = free_port();
+    taken = free_address();
     struct address address;
     assert_int_equal(address_parse(taken, &address, NULL), 0);
     CLEANUP_FD int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -155,7 +153,7 @@ static void test_bind_fails(void **state)
     assert_int_equal(listen(other, 1), 0);
     add_listen("more", path, taken);
     assert_int_equal(activation_bind(&activation, &config, &reason), -EADDRINUSE);
-    assert_non_null(strstr(reason.text, "cannot listen on 127.0.0.1:"));
+    assert_non_null(strstr(reason.text, "cannot listen on 127."));
     assert_int_equal(activation.count, 1); /* everything is as it was */
     assert_int_equal(access(path + 5, F_OK), -1);
     assert_socket(0, "http", port, true);
@@ -186,6 +184,11 @@ static void test_passed(void **state)
     assert_int_equal(activation_bind(&activation, &config, &reason), -ENOENT);
     assert_string_equal(
         reason.text, "[Listen more] has no Address=, and no socket of that name was passed");
+    forget_listens();
+    add_listen("http", NULL, NULL);
+    add_listen("more", path, NULL); /* systemd's socket has that address */
+    assert_int_equal(activation_bind(&activation, &config, &reason), -EADDRINUSE);
+    assert_true(answers(path));
     forget_listens();
     add_listen("other", "unix:@baton-test-other", NULL);
     assert_int_equal(activation_bind(&activation, &config, &reason), -ENOENT);
@@ -233,7 +236,16 @@ static void test_files_in_the_way(void **state)
     assert_true(answers(path));
     activation_close(&activation);
 
-    int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    struct address address;
+    assert_int_equal(address_parse(path, &address, NULL), 0);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0); /* of another kind */
+    assert_int_equal(bind(fd, &address.any, address.length), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(activation_bind(&activation, &config, &reason), -EADDRINUSE);
+    fd_close(fd);
+    assert_int_equal(unlink(file), 0);
+
+    fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     fd_close(fd);
     assert_int_equal(activation_bind(&activation, &config, &reason), -EADDRINUSE);
@@ -243,7 +255,7 @@ static void test_files_in_the_way(void **state)
 
 static void test_prune(void **state)
 {
-    const char *port = free_port(), *gone = free_port();
+    const char *port = free_address(), *gone = free_address();
 
     (void)state;
     add_listen("gone", path, NULL);
@@ -293,7 +305,7 @@ static void test_renamed(void **state)
 /* Where a successor finds them, in their order, whatever stood there. */
 static void test_succession(void **state)
 {
-    const char *port = free_port();
+    const char *port = free_address();
     char ours[ACTIVATION_SOCKETS_MAX + 1], pid[16];
 
     (void)state;
@@ -308,7 +320,9 @@ static void test_succession(void **state)
     activation.sockets[1].fd = fd;
     activation_ours(&activation, ours);
     assert_string_equal(ours, "011");
+    size_t before = fds_open();
     assert_int_equal(activation_export(&activation), 0);
+    assert_int_equal(fds_open(), before);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(activation.sockets[i].fd, FIRST + i);
         assert_int_equal(fcntl(FIRST + i, F_GETFD), 0);
@@ -338,12 +352,13 @@ static void be_passed(const char *names, const int *fds, int count)
 {
     char number[16];
 
-    for (int i = 0; i < count; i++) {
-        int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 100);
-        assert_true(fd >= 0);
+    for (int i = 0; i < count; i++) { /* out of each other's way first */
+        assert_int_equal(dup3(fds[i], 100 + i, O_CLOEXEC), 100 + i);
         fd_close(fds[i]);
-        assert_int_equal(dup3(fd, FIRST + i, 0), FIRST + i);
-        fd_close(fd);
+    }
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(dup2(100 + i, FIRST + i), FIRST + i);
+        fd_close(100 + i);
     }
     (void)snprintf(number, sizeof number, "%d", count);
     (void)setenv("LISTEN_FDS", number, 1);
@@ -402,7 +417,7 @@ static void test_passed_others(void **state)
 static void test_stored(void **state)
 {
     struct address address;
-    struct inbox inbox;
+    struct inbox inbox, other;
     int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int none = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -411,19 +426,23 @@ static void test_stored(void **state)
     assert_int_equal(bind(listening, &address.any, address.length), 0);
     assert_int_equal(listen(listening, 1), 0);
     assert_int_equal(inbox_open(&inbox), 0);
-    int fds[] = {inbox.write, listening, inbox.read, none, dup(none)};
-    be_passed("inbox-write:http:inbox-read:inbox-probe:inbox-read", fds, 5);
+    assert_int_equal(inbox_open(&other), 0);
+    int fds[] = {inbox.write, listening, none, inbox.read, dup(none), other.read};
+    be_passed("inbox-write:http:inbox-read:inbox-read:inbox-probe:inbox-read", fds, 6);
     assert_int_equal(activation_take(&activation, "", &reason), 0);
     assert_int_equal(activation.count, 1);
     assert_socket(0, "http", path, false);
     assert_int_equal(activation.stored.inbox_write, FIRST);
-    assert_int_equal(activation.stored.inbox_read, FIRST + 2);
+    assert_int_equal(activation.stored.inbox_read, FIRST + 3);
     assert_int_equal(fcntl(FIRST, F_GETFD), FD_CLOEXEC);
-    assert_int_equal(fcntl(FIRST + 2, F_GETFD), FD_CLOEXEC);
-    assert_int_equal(fcntl(FIRST + 3, F_GETFD), -1); /* what is no end of an inbox is closed */
+    assert_int_equal(fcntl(FIRST + 3, F_GETFD), FD_CLOEXEC);
+    /* What is no end of an inbox is closed, and so is one too many. */
+    assert_int_equal(fcntl(FIRST + 2, F_GETFD), -1);
     assert_int_equal(fcntl(FIRST + 4, F_GETFD), -1);
+    assert_int_equal(fcntl(FIRST + 5, F_GETFD), -1);
     fd_close(FIRST);
-    fd_close(FIRST + 2);
+    fd_close(FIRST + 3);
+    fd_close(other.write);
 }
 
 int main(void)

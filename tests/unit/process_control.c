@@ -19,20 +19,12 @@
 
 #include "base/buffer.h"
 #include "base/fd.h"
+#include "fds.h"
 
 static struct ev_loop *loop;
 static struct control control;
 static char folder[64], path[80];
-static int fd_count;
-
-static int count_fds(void)
-{
-    int count = 0;
-
-    for (int fd = 0; fd < 256; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
+static size_t fd_count;
 
 /* Who asked, and what. */
 static struct control_connection *asked[64];
@@ -61,7 +53,7 @@ static int set_up(void **state)
     (void)state;
     asked_count = 0;
     then = NULL;
-    fd_count = count_fds();
+    fd_count = fds_open();
     (void)strcpy(folder, "/tmp/process_control.XXXXXX");
     if (!mkdtemp(folder))
         return -1;
@@ -79,7 +71,7 @@ static int tear_down(void **state)
     control_destroy(&control);
     ev_loop_destroy(loop);
     (void)unlink(path);
-    return rmdir(folder) == 0 && count_fds() == fd_count ? 0 : -1;
+    return rmdir(folder) == 0 && fds_open() == fd_count ? 0 : -1;
 }
 
 /* `baton`, in another process; what control_ask() came to is read from it when it has ended. */

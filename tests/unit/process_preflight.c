@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "fds.h"
 
 #define NONCE "0123456789abcdef0123456789abcdef"
 #define STATE "what the supervisor leaves to its successor"
@@ -36,7 +37,8 @@ ssize_t read(int fd, void *bytes, size_t length)
 }
 
 static char folder[64], binary[80];
-static int state_fd, fd_count;
+static int state_fd;
+static size_t fd_count;
 
 /* What came of it. */
 static unsigned done_count;
@@ -50,15 +52,6 @@ static void on_done(void *owner, const char *why)
     (void)snprintf(refusal, sizeof refusal, "%s", why ? why : "passed");
 }
 
-static int count_fds(void)
-{
-    int count = 0;
-
-    for (int fd = 0; fd < 256; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -69,7 +62,7 @@ static int set_up(void **state)
         return -1;
     (void)snprintf(binary, sizeof binary, "%s/baton", folder);
     loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    fd_count = count_fds();
+    fd_count = fds_open();
     state_fd = memfd_create("state", MFD_CLOEXEC);
     return loop ? fd_write_all(state_fd, STATE, strlen(STATE)) : -1;
 }
@@ -79,7 +72,7 @@ static int tear_down(void **state)
     (void)state;
     state_fd = fd_close(state_fd);
     (void)unlink(binary);
-    return rmdir(folder) == 0 && count_fds() == fd_count ? 0 : -1;
+    return rmdir(folder) == 0 && fds_open() == fd_count ? 0 : -1;
 }
 
 /* The binary on disk is this script from now on: of the shell's, unless it says otherwise. */

@@ -18,13 +18,13 @@ sub of($class, $server)
     my ($largest, $inbox) = (0);
     for my $fd (map { m{(\d+)$} } glob '/proc/' . $server->pid . '/fd/*') {
         my $copy = syscall SYS_PIDFD_GETFD, fileno $process, 0 + $fd, 0;
-        croak "pidfd_getfd: $!" if $copy < 0;
+        next if $copy < 0; # closed meanwhile
         open my $handle, '+<&=', $copy or croak "fd $copy: $!";
         next if (option($handle, SO_TYPE) // 0) != SOCK_SEQPACKET;
         my $size = option($handle, SO_SNDBUF);
         ($largest, $inbox) = ($size, $handle) if $size > $largest;
     }
-    return bless { handle => $inbox }, $class;
+    return bless { handle => $inbox // croak 'no inbox' }, $class;
 }
 
 # undef: it is no socket.

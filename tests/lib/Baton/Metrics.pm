@@ -63,14 +63,16 @@ sub value($self, $sample)
 # { value of the only label => value } of one family.
 sub family($self, $name)
 {
-    return {map { /^baton_\Q$name\E\{\w+="(.*)"\}$/ ? ($1 => $self->{values}{$_}) : () } keys %{$self->{values}}};
+    my $values = $self->{values};
+    return {map { /^baton_\Q$name\E\{\w+="(.*)"\}$/ ? ($1 => $values->{$_}) : () } keys %$values};
 }
 
 # The family, or the part of it, that has grown since an earlier scrape.
 sub growth($self, $earlier, $name)
 {
     my ($before, $after) = ($earlier->family($name), $self->family($name));
-    return {map { ($_ => $after->{$_} - $before->{$_}) } grep { $after->{$_} != $before->{$_} } keys %$after};
+    my @grown = grep { $after->{$_} != $before->{$_} } keys %$after;
+    return {map { ($_ => $after->{$_} - $before->{$_}) } @grown};
 }
 
 sub open_connections($self)
@@ -104,7 +106,8 @@ sub wait_for($class, $source, $what, $condition, $seconds = 10)
 # closed before have ended for the server, too.
 sub wait_open($class, $source, $count = 1)
 {
-    return $class->wait_for($source, "end of all connections but $count", sub ($now) { $now->open_connections <= $count });
+    my $few = sub ($now) { $now->open_connections <= $count };
+    return $class->wait_for($source, "end of all connections but $count", $few);
 }
 
 # Waits until so many connections more than at the earlier scrape have ended for that reason.

@@ -171,6 +171,11 @@ layers-check format-check: %-check:
 install-check: $(BUILD)/baton
 	$(PROVE) tests/install
 
+##   make packages-check   what `make deb` and `make rpm` build, with lintian and rpmlint
+.PHONY: packages-check
+packages-check:
+	$(PROVE) tests/packages
+
 ##   make format           let clang-format 14 change the source
 .PHONY: format
 format:

@@ -229,13 +229,16 @@ subtest 'ReadinessDelay=' => sub {
 subtest 'baton stop' => sub {
     my $server   = start_here();
     my $download = begin_download($server);
-    my @stops    = map { $server->start_command('stop') } 1 .. 2;
+    my $stop     = $server->start_command('stop');
     wait_stopping($server);
-    ok !(grep { !$_->running } @stops), 'it waits';
+    my $another = $server->connect_control->send('stop');
+    $server->status;
+    ok $stop->running && $another->is_quiet, 'it waits, and another one too';
     is $server->command('reload')->status, 1, 'a reload is refused';
     finishes($download, 'what is under way is finished');
-    is $_->wait_exit, 0, 'then it ends' for @stops;
-    is $_->out, "Stopped\n", 'and says so' for @stops;
+    is $stop->wait_exit, 0, 'then it ends';
+    is $stop->out, "Stopped\n", 'and says so';
+    is $another->answer, "ok\nStopped", 'to both';
     is $server->wait_exit, 0, 'exit code of the server';
     my $late = $server->command('stop');
     is $late->status, 1, 'without a server it fails';
@@ -245,8 +248,9 @@ subtest 'baton stop' => sub {
 sub wait_for_children($server, $count)
 {
     my $deadline = in_time(10);
-    1 while $server->workers != $count && in_time(0) < $deadline;
-    is scalar(my @children = $server->workers), $count, "$count workers";
+    my @children;
+    do { @children = $server->workers } while @children != $count && in_time(0) < $deadline;
+    is @children, $count, "$count workers";
 }
 
 subtest 'a stop during a reload' => sub {

@@ -54,8 +54,8 @@ int buffer_printf(struct buffer *buffer, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    if (length < 0)
-        return -EINVAL;
+    if (length < 0) /* more than INT_MAX */
+        return -ENOMEM;
     int r = buffer_reserve(buffer, (size_t)length + 1);
     if (r < 0)
         return r;

@@ -315,8 +315,12 @@ static bool continue_or_answer(struct connection *connection)
         close_after(connection, COUNTER_END_ANNOUNCED, true);
         return answer_request(connection);
     }
-    /* 25 bytes into an empty socket: anything but all of them is a client that is gone. */
-    if (send(connection->io.fd, interim, sizeof interim - 1, MSG_NOSIGNAL) != sizeof interim - 1) {
+    ssize_t n = send(connection->io.fd, interim, sizeof interim - 1, MSG_NOSIGNAL);
+    if (n < 0 && errno == EAGAIN) { /* former answers fill the socket: a final one does as well */
+        close_after(connection, COUNTER_END_ANNOUNCED, true);
+        return answer_request(connection);
+    }
+    if (n != sizeof interim - 1) { /* so few bytes go as a whole: the client is gone */
         connection_end(connection, COUNTER_END_ABANDONED);
         return false;
     }

@@ -60,7 +60,10 @@ struct counter_info {
     const char *help;
 };
 
-/* Every counter in use, those of one name beside each other; ends with a NULL name. */
+/*
+ * Every counter in use, but COUNTER_END_MOVED: those of moves by state add up to it. Those of one
+ * name stand beside each other; ends with a NULL name.
+ */
 extern const struct counter_info counter_table[];
 
 /* Connections open now: what came minus what ended. */

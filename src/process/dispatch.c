@@ -161,6 +161,8 @@ static void let_go(void *owner)
     close_askers(&supervisor->queue);
     close_askers(&supervisor->stop_askers);
     park_destroy(&supervisor->park);
+    if (supervisor->preflight.pid > 0)
+        fd_close(supervisor->preflight.output);
     LIST_EACH (link, &supervisor->generations)
         LIST_EACH (inner, &CONTAINER_OF(link, struct generation, link)->children)
             fd_close(CONTAINER_OF(inner, struct child, link)->channel);

@@ -105,17 +105,25 @@ static bool is_in_store(sd_bus *bus, const char *unit)
     return r < 0 || count >= 2; /* both ends of the inbox */
 }
 
-bool job_keeps_store(void)
+static bool unit_keeps_store(sd_bus *bus, const char *unit)
 {
-    CLEANUP_BUS sd_bus *bus = NULL;
-    CLEANUP_STRING char *unit = NULL, *preserve = NULL, *type = NULL;
+    CLEANUP_STRING char *preserve = NULL, *type = job_type(bus, unit);
 
-    if (open_bus(&bus) < 0 || find_unit(bus, &unit) < 0)
-        return true;
-    type = job_type(bus, unit);
     if (!type || strcmp(type, "stop") != 0)
         return is_in_store(bus, unit);
     return sd_bus_get_property_string(bus, MANAGER, unit, MANAGER ".Service",
                "FileDescriptorStorePreserve", NULL, &preserve) >= 0 &&
            strcmp(preserve, "yes") == 0 && is_in_store(bus, unit);
+}
+
+bool job_keeps_store(void)
+{
+    CLEANUP_BUS sd_bus *bus = NULL;
+    char *unit = NULL;
+
+    if (open_bus(&bus) < 0 || find_unit(bus, &unit) < 0)
+        return true;
+    bool keeps = unit_keeps_store(bus, unit);
+    free(unit);
+    return keeps;
 }

@@ -171,6 +171,11 @@ layers-check format-check: %-check:
 install-check: $(BUILD)/baton
 	$(PROVE) tests/install
 
+##   make bench-reload     what a reload costs, beside nginx and HAProxy where they are installed
+.PHONY: bench-reload
+bench-reload: $(BUILD)/baton $(LOAD)
+	@$(TEST_ENVIRONMENT) tests/bench/reload
+
 ##   make packages-check   what `make deb` and `make rpm` build, with lintian and rpmlint
 .PHONY: packages-check
 packages-check:

@@ -102,8 +102,9 @@ sub policy
     my $pid = $service->pid;
     $guest->write_file('/usr/sbin/policy-rc.d', "#!/bin/sh\nexit 101\n");
     $guest->must('chmod', '755', '/usr/sbin/policy-rc.d');
-    my ($status) = install('0.1.1');
+    my ($status, $said) = install('0.1.1');
     is $status,           0,       'it is installed';
+    like $said, qr/policy-rc.d returned 101/, 'the policy is asked';
     is $service->version, '0.1.0', 'and nothing is reloaded';
     is $service->pid,     $pid,    'or restarted';
     $guest->must('rm', '/usr/sbin/policy-rc.d');
@@ -138,13 +139,39 @@ sub logrotate
     $guest->must('systemctl', 'reload', 'baton.service');
     $service->get('/before');
     $guest->must('logrotate', '--force', '/etc/logrotate.d/baton');
-    $service->guest->must('sh', '-c', 'until [ -e /var/log/baton/access.log ]; do :; done');
-    $service->get('/after');
-    like $guest->must('cat', '/var/log/baton/access.log.1'), qr{GET /before }, 'the former file';
-    like $guest->must('cat', '/var/log/baton/access.log'),   qr{GET /after },  'the new one';
-    unlike $guest->must('cat', '/var/log/baton/access.log'), qr{GET /before }, 'has only what is new';
+    # Until they have the signal, workers write to the renamed file; and a line is written when the
+    # answer has been sent.
+    my ($former, $new) = ('', '');
+    my $read = sub {
+        $former = $guest->must('cat', '/var/log/baton/access.log.1');
+        $new    = $guest->run('cat', '/var/log/baton/access.log')->out;
+        return () = "$former$new" =~ m{GET /after}g;
+    };
+    my $requests = 0;
+    do { $service->get('/after' . ++$requests); $read->() }
+        until $new =~ m{GET /after} || $requests == 1000;
+    my $reads = 0;
+    my $lines = $read->();
+    $lines = $read->() while $lines < $requests && ++$reads < 1000;
+    is $lines, $requests, 'no request is missing';
+    like $former, qr{GET /before }, 'in the former file';
+    unlike $new, qr{GET /before }, 'and the new one, which has only what is new';
     $service->configure;
     $guest->must('systemctl', 'reload', 'baton.service');
+}
+
+# The example for those who serve files alone, and the one with limits.
+sub confined
+{
+    my $folder = '/etc/systemd/system/baton.service.d';
+    $guest->must('mkdir', '-p', $folder);
+    $guest->must('cp', (map {"/usr/share/doc/baton/examples/$_.conf"} qw(confined limits)), $folder);
+    $guest->must('systemctl', 'daemon-reload');
+    $service->is_unnoticed('a restart', sub { run('systemctl', 'restart', 'baton.service') });
+    is $service->property('ProtectHome'), 'yes', 'it is confined';
+    $service->is_unnoticed('a reload', sub { run('systemctl', 'reload', 'baton.service') });
+    $guest->must('rm', '-r', $folder);
+    $guest->must('systemctl', 'daemon-reload');
 }
 
 sub remove
@@ -218,6 +245,7 @@ subtest 'and a downgrade from it' =>
 subtest 'policy-rc.d'          => \&policy;
 subtest 'needrestart'          => \&needrestart;
 subtest 'logrotate'            => \&logrotate;
+subtest 'confined'             => \&confined;
 subtest 'removed'              => \&remove;
 subtest 'purged'               => \&purge;
 subtest 'a port that is taken' => \&port_in_use;

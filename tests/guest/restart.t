@@ -161,6 +161,16 @@ subtest 'what cannot be read is closed, and everything else goes on' => sub {
     is $service->get->status, 200, 'the service serves';
 };
 
+subtest 'a restart that fails costs nobody a connection' => sub {
+    my @idle = $service->idle(20);
+    $service->configure("Rooot=/srv\n");
+    isnt $guest->run('systemctl', 'restart', 'baton.service')->status, 0, 'a bad configuration';
+    is scalar(grep { $_->is_quiet } @idle), 20, 'connections wait';
+    $service->configure;
+    is $service->get->status, 200, 'with a good one systemd starts it again';
+    is scalar(grep { $_->get('/')->status == 200 } @idle), 20, 'and they are served';
+};
+
 subtest 'a replaced binary is what runs after a restart' => sub {
     my $load    = $service->start_load(@{Baton::Service::STORM()});
     my $running = sub { $guest->must('stat', '-Lc', '%i', '/proc/' . $service->pid . '/exe') };

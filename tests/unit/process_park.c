@@ -18,7 +18,6 @@
 #include "base/address.h"
 #include "base/fd.h"
 #include "fds.h"
-#include "process/activation.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -251,50 +250,6 @@ static void test_without_systemd(void **state)
     assert_int_equal(fds_open(), before);
 }
 
-/*
- * What comes back from the store with the next start, where systemd passes it: both ends; half of
- * an inbox; a probe; and under one of these names what is none.
- */
-static void test_passed(void **state)
-{
-    static const struct {
-        const char *names;
-        bool read, write; /* there is one in the end */
-    } cases[] = {
-        {INBOX_READ_NAME ":" INBOX_WRITE_NAME, true, true},
-        {INBOX_WRITE_NAME ":" INBOX_READ_NAME, true, true},
-        {INBOX_READ_NAME ":" INBOX_PROBE_NAME, true, false},
-        {INBOX_PROBE_NAME ":" INBOX_WRITE_NAME, false, true},
-        {INBOX_READ_NAME ":" INBOX_READ_NAME, true, false},
-    };
-    char pid[16];
-
-    (void)state;
-    (void)snprintf(pid, sizeof pid, "%d", (int)getpid());
-    (void)setenv("LISTEN_PID", pid, 1);
-    (void)setenv("LISTEN_FDS", "2", 1);
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        static struct activation activation;
-        struct reason reason = {""};
-        int saved[] = {fcntl(3, F_DUPFD_CLOEXEC, 100), fcntl(4, F_DUPFD_CLOEXEC, 100)};
-        assert_int_equal(dup2(inbox.read, 3), 3);
-        assert_int_equal(dup2(inbox.write, 4), 4);
-        (void)setenv("LISTEN_FDNAMES", cases[i].names, 1);
-        assert_int_equal(activation_take(&activation, "", &reason), 0);
-        assert_int_equal(activation.count, 0);
-        assert_int_equal(activation.stored.inbox_read >= 0, cases[i].read);
-        assert_int_equal(activation.stored.inbox_write >= 0, cases[i].write);
-        for (int fd = 3; fd <= 4; fd++) {
-            bool taken = fd == activation.stored.inbox_read || fd == activation.stored.inbox_write;
-            assert_int_equal(fcntl(fd, F_GETFD), taken ? FD_CLOEXEC : -1);
-            if (saved[fd - 3] >= 0)
-                (void)dup3(saved[fd - 3], fd, O_CLOEXEC);
-            fd_close(saved[fd - 3]);
-        }
-    }
-    (void)unsetenv("LISTEN_PID");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,7 +258,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_leftovers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_without_systemd, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_passed, set_up, tear_down),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -40,7 +40,9 @@ my $CONFIGURATION = <<~'END';
 # The options: installed => 1: it is there already, from a package.
 sub new($class, $guest, %o)
 {
-    my $large = folder(large => join '', map { pack 'L', rand 2**32 } 1 .. LARGE / 4) . '/large';
+    open my $random, '<:raw', '/dev/urandom' or die "/dev/urandom: $!\n";
+    read $random, my $content, LARGE;
+    my $large = folder(large => $content) . '/large';
     my $self  = bless { guest => $guest, large => $large }, $class;
     $guest->install unless $o{installed};
     $self->configure;

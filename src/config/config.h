@@ -26,6 +26,9 @@ struct config_listen {
     struct address *addresses; /* bound by us where systemd passes no socket of that name */
     size_t address_count;
     bool admin;
+    bool accept_proxy;     /* a connection begins with a PROXY header */
+    char *tunnel;          /* the name of an upstream: no HTTP; NULL: HTTP */
+    size_t tunnel_upstream; /* where it is in the upstreams; tunnel alone */
 };
 
 struct config_error_page {
@@ -47,6 +50,66 @@ struct config_route {
     struct config_error_page *error_pages;
     size_t error_page_count;
     bool precompressed;
+    char *upstream;          /* the name of an upstream; NULL: the route serves files of its root */
+    size_t upstream_index;   /* where it is in the upstreams; with upstream alone */
+    char *upstream_host;     /* the Host that backends get; NULL: the client's */
+    bool forwarded;          /* adds Forwarded (RFC 7239) beside X-Forwarded-... */
+    uint64_t max_body_size;  /* the route's own, or [Server]'s */
+};
+
+enum balance {
+    BALANCE_ROUND_ROBIN,
+    BALANCE_LEAST_CONNECTIONS,
+    BALANCE_HASH, /* of the client's address */
+};
+
+enum send_proxy {
+    SEND_PROXY_NO,
+    SEND_PROXY_V1,
+    SEND_PROXY_V2,
+};
+
+/* One Server= of an upstream: where backends listen. */
+struct config_server {
+    char *text;             /* as written, without the options: what status and log call it */
+    struct address address; /* length 0: host is a name that has to be looked up */
+    char *host;             /* NULL: address is known */
+    uint16_t port;          /* of host */
+    unsigned weight;
+};
+
+/* An [Upstream NAME] section. Numbers of connections are per worker. */
+struct config_upstream {
+    char *name;
+    struct config_server *servers;
+    size_t server_count;
+    enum balance balance;
+    enum send_proxy send_proxy;
+    unsigned max_connections;       /* to each server; 0: any number */
+    unsigned max_idle;              /* kept open between requests, to each server */
+    unsigned max_waiting;           /* requests that wait for a server */
+    unsigned retries;               /* of one request, after the first attempt */
+    unsigned max_fails;             /* until a server is avoided for fail_timeout; 0: never */
+    uint64_t fail_timeout_usec;
+    uint64_t connect_timeout_usec;
+    uint64_t send_timeout_usec;
+    uint64_t response_timeout_usec; /* until the head, and between two pieces of the body */
+    uint64_t idle_timeout_usec;     /* of a connection between requests */
+    uint64_t tunnel_timeout_usec;   /* of a tunnel without traffic */
+    uint64_t hold_timeout_usec;     /* that a request waits for a server that cannot be reached */
+    uint64_t pause_timeout_usec;    /* the longest that `baton pause` holds */
+    char *probe;                    /* the path that is asked for with GET; NULL: no probes */
+    char *probe_host;               /* the Host of probes; NULL: the server's text */
+    uint64_t probe_interval_usec;
+    uint64_t probe_timeout_usec;
+    unsigned probe_rise, probe_fall; /* in a row, until a server is up, or down */
+    unsigned probe_status_least, probe_status_most; /* what counts as good */
+};
+
+/* An IP network: addresses whose first @bits are those of @address. AF_UNIX: any local client. */
+struct config_network {
+    struct address address;
+    unsigned bits;
 };
 
 struct config {
@@ -70,11 +133,15 @@ struct config {
     enum access_log_kind access_log;
     char *access_log_file; /* absolute; NULL: the log */
     char *control_socket;  /* absolute; NULL: in the runtime directory */
+    struct config_network *trusted_proxies;
+    size_t trusted_proxy_count;
 
     struct config_listen *listens;
     size_t listen_count;
     struct config_route *routes;
     size_t route_count;
+    struct config_upstream *upstreams;
+    size_t upstream_count;
 };
 
 /*

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "connection/reply.h"
+#include "http/proxy_protocol.h"
 
 static const char *const state_names[] = {
     [CONNECTION_IDLE] = "idle",
@@ -20,6 +21,9 @@ static const char *const state_names[] = {
     [CONNECTION_REPLY] = "reply",
     [CONNECTION_LINGER] = "linger",
     [CONNECTION_CLOSED] = "closed",
+    [CONNECTION_PROXY] = "proxy",
+    [CONNECTION_EXCHANGE] = "exchange",
+    [CONNECTION_TUNNEL] = "tunnel",
 };
 
 static void count(struct connection *connection, enum counter counter, uint64_t by)
@@ -27,13 +31,18 @@ static void count(struct connection *connection, enum counter counter, uint64_t 
     connection->server->counters->values[counter] += by;
 }
 
+static bool has_second_fd(enum connection_state state)
+{
+    return state == CONNECTION_REPLY || state == CONNECTION_EXCHANGE || state == CONNECTION_TUNNEL;
+}
+
 /* The one place where a connection changes its state. */
 static void set_state(struct connection *connection, enum connection_state state)
 {
-    size_t *replies = &connection->server->reply_count;
+    size_t *count = &connection->server->second_fd_count;
 
-    *replies -= connection->state == CONNECTION_REPLY;
-    *replies += state == CONNECTION_REPLY;
+    *count -= has_second_fd(connection->state);
+    *count += has_second_fd(state);
     log_debug("connection %d: %s -> %s", connection->io.fd, state_names[connection->state],
         state_names[state]);
     connection->state = state;
@@ -47,17 +56,37 @@ static struct deadline_list *deadline_for(struct connection *connection)
     case CONNECTION_IDLE: /* until its first byte a connection is waited for like for a head */
         return connection->requests == 0 ? &server->header : &server->idle;
     case CONNECTION_HEAD:
+    case CONNECTION_PROXY:
         return &server->header;
     case CONNECTION_BODY:
         return &server->body;
+    case CONNECTION_EXCHANGE:
+        if (exchange_client_takes(connection->exchange))
+            return &server->send;
+        return exchange_client_sends(connection->exchange) ? &server->body : NULL;
     case CONNECTION_REPLY:
         return &server->send;
     case CONNECTION_LINGER:
         return &server->linger;
+    case CONNECTION_TUNNEL: /* the backend's deadline is that of both sides */
     case CONNECTION_CLOSED:
         break;
     }
     return NULL;
+}
+
+static int events_for(const struct connection *connection)
+{
+    switch (connection->state) {
+    case CONNECTION_REPLY:
+        return EV_WRITE;
+    case CONNECTION_EXCHANGE:
+        return exchange_client_events(connection->exchange);
+    case CONNECTION_TUNNEL:
+        return tunnel_client_events(connection->tunnel);
+    default:
+        return EV_READ;
+    }
 }
 
 /*
@@ -73,22 +102,30 @@ static int64_t bytes_taken(const struct connection *connection)
     return (int64_t)connection->sent - waiting;
 }
 
-/*
- * After every event: what the connection waits for now, and until when. The deadline of a head is
- * not moved by its further bytes, all others are moved by any progress.
- */
-static void settle(struct connection *connection)
+static void watch(struct connection *connection, int events)
 {
-    int events = connection->state == CONNECTION_REPLY ? EV_WRITE : EV_READ;
+    struct ev_loop *loop = connection->server->loop;
 
     if ((connection->io.events & (EV_READ | EV_WRITE)) != events) {
-        ev_io_stop(connection->server->loop, &connection->io);
+        ev_io_stop(loop, &connection->io);
         ev_io_modify(&connection->io, events);
     }
-    ev_io_start(connection->server->loop, &connection->io); /* nothing to do if it is started */
-    if (connection->state != connection->settled || connection->state != CONNECTION_HEAD)
-        deadline_arm(deadline_for(connection), &connection->deadline);
-    if (connection->state == CONNECTION_REPLY)
+    if (events)
+        ev_io_start(loop, &connection->io); /* nothing to do if it is started */
+}
+
+/* The deadline of a head is not moved by its further bytes, all others are moved by any progress. */
+void connection_settle(struct connection *connection)
+{
+    struct deadline_list *list = deadline_for(connection);
+    bool head = connection->state == CONNECTION_HEAD || connection->state == CONNECTION_PROXY;
+
+    watch(connection, events_for(connection));
+    if (!list)
+        deadline_disarm(&connection->deadline);
+    else if (connection->state != connection->settled || !head)
+        deadline_arm(list, &connection->deadline);
+    if (list == &connection->server->send)
         connection->taken = bytes_taken(connection);
     connection->settled = connection->state;
 }
@@ -117,7 +154,7 @@ struct connection *connection_new(
     connection->io.data = connection;
     list_append(&server->connections, &connection->link);
     server->connection_count++;
-    settle(connection);
+    connection_settle(connection);
     return connection;
 }
 
@@ -138,6 +175,8 @@ void connection_end(struct connection *connection, enum counter reason)
     deadline_disarm(&connection->deadline);
     fd_close(connection->io.fd);
     output_free(connection->output);
+    exchange_free(connection->exchange);
+    tunnel_free(connection->tunnel);
     release_reading(connection);
     list_remove(&connection->link);
     server->connection_count--;
@@ -166,7 +205,7 @@ static void finish(struct connection *connection)
     }
     release_reading(connection);
     set_state(connection, CONNECTION_LINGER);
-    settle(connection);
+    connection_settle(connection);
 }
 
 static void log_access(struct connection *connection)
@@ -205,7 +244,7 @@ static bool answered(struct connection *connection)
     }
     release_reading(connection);
     set_state(connection, CONNECTION_IDLE);
-    settle(connection);
+    connection_settle(connection);
     if (connection->server->retirement == RETIRING_STOP) {
         connection->reason = COUNTER_END_ANNOUNCED; /* it was not idle when the stop came */
         on_readable(connection); /* a request that lies in the socket, or the end */
@@ -244,7 +283,7 @@ static bool send_answer(struct connection *connection)
         connection->output = output_keep(&output);
         if (connection->output) {
             set_state(connection, CONNECTION_REPLY);
-            settle(connection);
+            connection_settle(connection);
             return false;
         }
         server->answer.file = output.file;
@@ -266,22 +305,143 @@ static void refuse(struct connection *connection, unsigned status, enum counter 
     (void)send_answer(connection); /* the connection closes: nothing follows */
 }
 
-/* The request is here with its body: let its handler answer. Returns as answered(). */
-static bool answer_request(struct connection *connection)
+static struct handler *find_handler(struct connection *connection)
 {
     struct server *server = connection->server;
-    struct request *request = &connection->reading->request;
-    struct handler *handler = server->calls->route(server->owner, connection->listener, request);
 
-    answer_reset(&server->answer);
-    if (handler)
-        handler->answer(handler, request, &server->answer);
-    else
-        answer_text(&server->answer, 404);
-    if (!connection->close && (connection->drain || server_says_close(server)))
+    return server->calls->route(
+        server->owner, connection->listener, &connection->reading->request);
+}
+
+/* Sends what a handler has filled in. Returns as answered(). */
+static bool send_filled(struct connection *connection)
+{
+    if (!connection->close && (connection->drain || server_says_close(connection->server)))
         close_after(connection, COUNTER_END_ANNOUNCED, true);
     return send_answer(connection);
 }
+
+/* The request is here with its body: let @handler answer. Returns as answered(). */
+static bool answer_with(struct connection *connection, struct handler *handler)
+{
+    struct server *server = connection->server;
+
+    answer_reset(&server->answer);
+    if (handler)
+        handler->answer(handler, &connection->reading->request, &server->answer);
+    else
+        answer_text(&server->answer, 404);
+    return send_filled(connection);
+}
+
+static bool answer_request(struct connection *connection)
+{
+    return answer_with(connection, find_handler(connection));
+}
+
+/* ---- requests that backends answer ---- */
+
+/* Whether nothing of the request is still to come; then what follows it is known. */
+static bool request_is_read(struct connection *connection)
+{
+    struct reading *reading = connection->reading;
+
+    if (connection->exchange && connection->exchange->upload.whole)
+        return true;
+    if (!upload_is_here(reading))
+        return false;
+    reading_start_body(reading);
+    return reading_skip_body(reading) == BODY_COMPLETE;
+}
+
+/* No backend answered. Returns as answered(). */
+static bool answer_failure(struct connection *connection, struct handler *handler, unsigned status)
+{
+    struct server *server = connection->server;
+
+    if (!request_is_read(connection))
+        close_after(connection, COUNTER_END_ANNOUNCED, true);
+    exchange_free(connection->exchange);
+    connection->exchange = NULL;
+    answer_reset(&server->answer);
+    if (handler)
+        handler->fail(handler, &connection->reading->request, status, &server->answer);
+    else
+        answer_text(&server->answer, status);
+    return send_filled(connection);
+}
+
+static bool forward_request(struct connection *connection, struct handler *handler)
+{
+    const struct request *request = &connection->reading->request;
+
+    if (request->framing == FRAMING_LENGTH && request->content_length > handler->max_body_size) {
+        refuse(connection, 413, COUNTER_END_REFUSED);
+        return false;
+    }
+    connection->sent = connection->head_sent = 0;
+    connection->status = 0;
+    set_state(connection, CONNECTION_EXCHANGE);
+    unsigned status = exchange_begin(connection, handler);
+    return status > 0 && answer_failure(connection, handler, status);
+}
+
+void connection_close_after(struct connection *connection)
+{
+    if (connection->close)
+        return;
+    close_after(connection, COUNTER_END_ANNOUNCED, !connection->exchange->upload.whole);
+}
+
+static void read_requests(struct connection *connection);
+
+void connection_answered(struct connection *connection)
+{
+    exchange_free(connection->exchange);
+    connection->exchange = NULL;
+    if (answered(connection))
+        read_requests(connection);
+}
+
+void connection_fail(struct connection *connection, unsigned status)
+{
+    if (answer_failure(connection, connection->exchange->handler, status))
+        read_requests(connection);
+}
+
+/* A body that ends with the connection has no other sign of its end: a reset is none (tcp(7)). */
+void connection_break_off(struct connection *connection)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+    if (connection->exchange->download.body == FORWARD_CLOSE)
+        (void)setsockopt(connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    log_access(connection);
+    connection_end(connection, COUNTER_END_FAILED);
+}
+
+void connection_switch(struct connection *connection, struct backend *backend,
+    struct flow to_client, struct flow to_backend, struct span rest)
+{
+    struct reading *reading = connection->reading;
+    struct span early = {reading->bytes + reading->body, reading->end - reading->body};
+
+    log_access(connection);
+    exchange_free(connection->exchange);
+    connection->exchange = NULL;
+    set_state(connection, CONNECTION_TUNNEL);
+    count(connection, COUNTER_TUNNELS, 1);
+    connection->tunnel = tunnel_new(connection, backend, to_client, to_backend);
+    if (!connection->tunnel || flow_keep(&connection->tunnel->to_client, rest) < 0 ||
+        flow_keep(&connection->tunnel->to_backend, early) < 0) {
+        connection_end(connection, COUNTER_END_FAILED);
+        return;
+    }
+    release_reading(connection);
+    tunnel_start(connection->tunnel);
+}
+
+/* ---- */
 
 static bool read_body(struct connection *connection)
 {
@@ -298,7 +458,7 @@ static bool read_body(struct connection *connection)
     }
     if (r == BODY_COMPLETE)
         return answer_request(connection);
-    settle(connection);
+    connection_settle(connection);
     return false;
 }
 
@@ -342,8 +502,11 @@ static bool begin_request(struct connection *connection)
     connection->close = connection->linger = false;
     if (!request->keep_alive)
         close_after(connection, COUNTER_END_ASKED, false);
+    struct handler *handler = find_handler(connection);
+    if (handler && handler->gateway)
+        return forward_request(connection, handler);
     if (request->framing == FRAMING_NONE)
-        return answer_request(connection);
+        return answer_with(connection, handler);
     if (request->framing == FRAMING_LENGTH &&
         request->content_length > connection->server->config->max_body_size) {
         refuse(connection, 413, COUNTER_END_REFUSED);
@@ -368,7 +531,7 @@ static void read_requests(struct connection *connection)
                 return;
             break;
         case HEAD_MORE:
-            settle(connection);
+            connection_settle(connection);
             return;
         case HEAD_REFUSED:
             log_debug("connection %d: refused with %u: %s", connection->io.fd, status, why);
@@ -380,11 +543,85 @@ static void read_requests(struct connection *connection)
     }
 }
 
+/* ---- how a connection begins ---- */
+
+static struct listener_manner manner_of(const struct connection *connection)
+{
+    struct server *server = connection->server;
+    struct listener_manner manner = {0};
+
+    server->calls->listener(server->owner, connection->listener, &manner);
+    return manner;
+}
+
+static void open_tunnel(struct connection *connection, struct gateway *gateway, struct span early)
+{
+    set_state(connection, CONNECTION_TUNNEL);
+    count(connection, COUNTER_TUNNELS, 1);
+    tunnel_begin(connection, gateway, early, -1);
+}
+
+void connection_open(struct connection *connection)
+{
+    struct listener_manner manner = manner_of(connection);
+
+    if (manner.proxy_header) {
+        set_state(connection, CONNECTION_PROXY);
+        connection_settle(connection);
+    } else if (manner.tunnel) {
+        open_tunnel(connection, manner.tunnel, (struct span){NULL, 0});
+    }
+}
+
+/* The header is complete: what follows it is the client's. */
+static void begin_behind_header(struct connection *connection)
+{
+    struct reading *reading = connection->reading;
+    struct gateway *gateway = manner_of(connection).tunnel;
+
+    if (gateway) {
+        struct server *server = connection->server;
+        struct span early = {reading->bytes + reading->start, reading->end - reading->start};
+        connection->reading = NULL;
+        open_tunnel(connection, gateway, early);
+        reading_return(&server->readings, reading);
+    } else if (reading->start < reading->end) {
+        set_state(connection, CONNECTION_HEAD);
+        read_requests(connection);
+    } else {
+        release_reading(connection);
+        set_state(connection, CONNECTION_IDLE);
+        connection_settle(connection);
+    }
+}
+
+static void read_proxy_header(struct connection *connection)
+{
+    struct reading *reading = connection->reading;
+    struct span bytes = {reading->bytes, reading->end};
+    struct address peer = {.ipv6 = connection->peer, .length = sizeof connection->peer};
+    size_t length;
+
+    switch (proxy_header_parse(bytes, &peer, &length)) {
+    case PROXY_COMPLETE:
+        connection->peer = peer.ipv6;
+        reading->start = length;
+        begin_behind_header(connection);
+        return;
+    case PROXY_MORE:
+        connection_settle(connection);
+        return;
+    default:
+        connection_end(connection, COUNTER_END_REFUSED);
+    }
+}
+
 /* The client has closed its side, or the connection broke. */
 static void on_end_of_input(struct connection *connection, ssize_t n)
 {
     switch (connection->state) {
     case CONNECTION_IDLE:
+    case CONNECTION_PROXY:
         connection_end(connection, n == 0 ? COUNTER_END_CLIENT : COUNTER_END_ABANDONED);
         return;
     case CONNECTION_LINGER:
@@ -395,7 +632,7 @@ static void on_end_of_input(struct connection *connection, ssize_t n)
     }
 }
 
-static ssize_t receive(struct connection *connection)
+ssize_t connection_receive(struct connection *connection)
 {
     struct server *server = connection->server;
 
@@ -434,7 +671,7 @@ static void on_readable(struct connection *connection)
             return;
         }
     }
-    ssize_t n = receive(connection);
+    ssize_t n = connection_receive(connection);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         on_nothing_to_read(connection);
         return;
@@ -450,6 +687,9 @@ static void on_readable(struct connection *connection)
         __attribute__((fallthrough));
     case CONNECTION_HEAD:
         read_requests(connection);
+        return;
+    case CONNECTION_PROXY:
+        read_proxy_header(connection);
         return;
     case CONNECTION_BODY:
         if (read_body(connection))
@@ -468,7 +708,7 @@ static void on_writable(struct connection *connection)
     count(connection, COUNTER_BYTES_SENT, connection->sent - before);
     if (r == OUTPUT_BLOCKED || r == OUTPUT_YIELD) {
         if (connection->sent > before)
-            settle(connection);
+            connection_settle(connection);
         return;
     }
     if (r != OUTPUT_DONE) {
@@ -486,11 +726,19 @@ static void on_event(struct ev_loop *loop, ev_io *io, int events)
     struct connection *connection = io->data;
 
     (void)loop;
-    (void)events;
-    if (connection->state == CONNECTION_REPLY)
+    switch (connection->state) {
+    case CONNECTION_REPLY:
         on_writable(connection);
-    else
+        return;
+    case CONNECTION_EXCHANGE:
+        exchange_on_client(connection->exchange, events);
+        return;
+    case CONNECTION_TUNNEL:
+        tunnel_on_client(connection->tunnel, events);
+        return;
+    default:
         on_readable(connection);
+    }
 }
 
 void connection_retire(struct connection *connection)
@@ -500,13 +748,12 @@ void connection_retire(struct connection *connection)
         on_readable(connection);
 }
 
-/* Never made longer: a list's entries stand in the order in which they expire. */
 static void shorten_deadline(struct connection *connection, uint64_t usec)
 {
-    double left = deadline_left(&connection->deadline);
+    struct deadline_list *list = deadline_for(connection);
 
-    if (left < 0 || usec_to_seconds(usec) < left)
-        deadline_arm_for(deadline_for(connection), &connection->deadline, usec_to_seconds(usec));
+    if (list)
+        deadline_shorten(list, &connection->deadline, usec_to_seconds(usec));
 }
 
 /*
@@ -529,19 +776,30 @@ void connection_resume(
     int64_t taken = connection->taken;
 
     set_state(connection, state);
-    settle(connection);
+    connection_settle(connection);
     resume_deadline(connection, deadline_usec, taken);
     if (state == CONNECTION_HEAD)
         read_requests(connection);
+    else if (state == CONNECTION_PROXY)
+        read_proxy_header(connection);
     else if (state == CONNECTION_IDLE)
         connection_retire(connection); /* if the server stops already */
 }
 
-void connection_cut(struct connection *connection)
+/* What fits: the connection ends now. */
+static void send_unavailable(struct connection *connection)
 {
     static const char unavailable[] =
         "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
+    (void)send(connection->io.fd, unavailable, sizeof unavailable - 1, MSG_NOSIGNAL);
+    count(connection, COUNTER_ANSWERS_5XX, 1);
+    connection->status = 503;
+    connection->head_sent = connection->sent = 0;
+}
+
+void connection_cut(struct connection *connection)
+{
     switch (connection->state) {
     case CONNECTION_IDLE:
         connection_end(connection, COUNTER_END_STOPPED);
@@ -549,14 +807,19 @@ void connection_cut(struct connection *connection)
     case CONNECTION_LINGER:
         connection_end(connection, connection->reason);
         return;
+    case CONNECTION_PROXY:
+    case CONNECTION_TUNNEL:
+        connection_end(connection, COUNTER_END_CUT);
+        return;
+    case CONNECTION_EXCHANGE:
+        if (!exchange_has_answered(connection->exchange))
+            send_unavailable(connection);
+        break;
     case CONNECTION_HEAD:
         connection->reading->began = ev_now(connection->server->loop);
         __attribute__((fallthrough));
     case CONNECTION_BODY:
-        (void)send(connection->io.fd, unavailable, sizeof unavailable - 1, MSG_NOSIGNAL);
-        count(connection, COUNTER_ANSWERS_5XX, 1);
-        connection->status = 503;
-        connection->head_sent = connection->sent = 0;
+        send_unavailable(connection);
         break;
     default: /* the answer under way stays incomplete */
         break;
@@ -585,7 +848,7 @@ void connection_header_expired(struct deadline *deadline)
 {
     struct connection *connection = of_deadline(deadline);
 
-    if (connection->state == CONNECTION_IDLE) /* it never sent a byte: nothing to answer to */
+    if (connection->state != CONNECTION_HEAD) /* it never sent a request: nothing to answer to */
         connection_end(connection, COUNTER_END_HEADER);
     else
         time_out_request(connection, COUNTER_END_HEADER);
@@ -593,7 +856,16 @@ void connection_header_expired(struct deadline *deadline)
 
 void connection_body_expired(struct deadline *deadline)
 {
-    time_out_request(of_deadline(deadline), COUNTER_END_BODY);
+    struct connection *connection = of_deadline(deadline);
+
+    if (connection->exchange && exchange_has_answered(connection->exchange)) {
+        log_access(connection);
+        connection_end(connection, COUNTER_END_BODY);
+        return;
+    }
+    exchange_free(connection->exchange);
+    connection->exchange = NULL;
+    time_out_request(connection, COUNTER_END_BODY);
 }
 
 void connection_send_expired(struct deadline *deadline)
@@ -601,7 +873,7 @@ void connection_send_expired(struct deadline *deadline)
     struct connection *connection = of_deadline(deadline);
 
     if (bytes_taken(connection) > connection->taken) {
-        settle(connection);
+        connection_settle(connection);
         return;
     }
     log_access(connection);

@@ -6,9 +6,11 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "connection/exchange.h"
 #include "connection/output.h"
 #include "connection/reading.h"
 #include "connection/server.h"
+#include "connection/tunnel.h"
 #include "net/deadline.h"
 #include "observe/counter.h"
 
@@ -24,6 +26,9 @@ enum connection_state {
     CONNECTION_REPLY,  /* an answer is being sent, and the socket was full */
     CONNECTION_LINGER, /* the last answer is out; RFC 9112 §9.6: read on until the client closes */
     CONNECTION_CLOSED, /* about to be freed */
+    CONNECTION_PROXY,  /* a PROXY header is expected before anything else (AcceptProxy=) */
+    CONNECTION_EXCHANGE, /* a backend answers the request */
+    CONNECTION_TUNNEL,   /* bytes go both ways between client and backend */
 };
 
 struct connection {
@@ -47,6 +52,8 @@ struct connection {
     int64_t taken;           /* of these, what the client had when the deadline was armed */
     struct reading *reading; /* NULL while IDLE or LINGER */
     struct output *output;   /* NULL unless REPLY */
+    struct exchange *exchange; /* NULL unless EXCHANGE */
+    struct tunnel *tunnel;     /* NULL unless TUNNEL */
 };
 
 /* Takes @fd. NULL when memory ran out: then @fd is closed. */
@@ -58,12 +65,40 @@ struct connection *connection_new(
  */
 void connection_resume(
     struct connection *connection, enum connection_state state, int64_t deadline_usec);
+/*
+ * A new one begins with a PROXY header, or becomes a tunnel at once: as its listener wants it. It may
+ * be gone afterwards.
+ */
+void connection_open(struct connection *connection);
 /* Ends it now, counts @reason, frees everything, and tells the server's owner. */
 void connection_end(struct connection *connection, enum counter reason);
 /* What its server's retirement means for it now. It may be gone afterwards. */
 void connection_retire(struct connection *connection);
 /* The deadline of a drain has come: a request without an answer gets a 503, then the end. */
 void connection_cut(struct connection *connection);
+
+/*
+ * For what a connection has under way: an exchange or a tunnel.
+ */
+
+/* After every event: sets what is waited for, and until when. */
+void connection_settle(struct connection *connection);
+/* Receives into the reading. As recv(2). */
+ssize_t connection_receive(struct connection *connection);
+/* It closes after the answer under way, and for no reason that was known before. */
+void connection_close_after(struct connection *connection);
+/* The exchange's answer has gone out whole. The connection may be gone afterwards, as in the next. */
+void connection_answered(struct connection *connection);
+/* The exchange ends without an answer: the client gets @status instead. */
+void connection_fail(struct connection *connection, unsigned status);
+/* The answer under way will not be completed, and the client must be able to tell. */
+void connection_break_off(struct connection *connection);
+/*
+ * The exchange becomes a tunnel to @backend, for which these flows are still unsent; @rest are the
+ * first bytes that came from there.
+ */
+void connection_switch(struct connection *connection, struct backend *backend,
+    struct flow to_client, struct flow to_backend, struct span rest);
 
 /* The deadlines' callbacks, for server_init(). */
 void connection_idle_expired(struct deadline *deadline);

@@ -371,7 +371,9 @@ static bool answer_failure(struct connection *connection, struct handler *handle
     return send_filled(connection);
 }
 
-static bool forward_request(struct connection *connection, struct handler *handler)
+/* With what is left of its patience, where it has waited already. Returns as answered(). */
+static bool forward(
+    struct connection *connection, struct handler *handler, double patience, unsigned attempts)
 {
     const struct request *request = &connection->reading->request;
 
@@ -382,7 +384,7 @@ static bool forward_request(struct connection *connection, struct handler *handl
     connection->sent = connection->head_sent = 0;
     connection->status = 0;
     set_state(connection, CONNECTION_EXCHANGE);
-    unsigned status = exchange_begin(connection, handler);
+    unsigned status = exchange_begin(connection, handler, patience, attempts);
     return status > 0 && answer_failure(connection, handler, status);
 }
 
@@ -489,7 +491,28 @@ static bool continue_or_answer(struct connection *connection)
     return read_body(connection);
 }
 
-/* A head is complete. Returns as answered(). */
+/* Its head is complete. @patience and @attempts: as forward(). Returns as answered(). */
+static bool dispatch(struct connection *connection, double patience, unsigned attempts)
+{
+    struct reading *reading = connection->reading;
+    struct request *request = &reading->request;
+    struct handler *handler = find_handler(connection);
+    if (handler && handler->gateway)
+        return forward(connection, handler, patience, attempts);
+    if (request->framing == FRAMING_NONE)
+        return answer_with(connection, handler);
+    if (request->framing == FRAMING_LENGTH &&
+        request->content_length > connection->server->config->max_body_size) {
+        refuse(connection, 413, COUNTER_END_REFUSED);
+        return false;
+    }
+    if (request->expect_continue && reading->body == reading->end)
+        return continue_or_answer(connection);
+    set_state(connection, CONNECTION_BODY);
+    return read_body(connection);
+}
+
+/* A head has been read to its end. Returns as answered(). */
 static bool begin_request(struct connection *connection)
 {
     struct reading *reading = connection->reading;
@@ -502,20 +525,7 @@ static bool begin_request(struct connection *connection)
     connection->close = connection->linger = false;
     if (!request->keep_alive)
         close_after(connection, COUNTER_END_ASKED, false);
-    struct handler *handler = find_handler(connection);
-    if (handler && handler->gateway)
-        return forward_request(connection, handler);
-    if (request->framing == FRAMING_NONE)
-        return answer_with(connection, handler);
-    if (request->framing == FRAMING_LENGTH &&
-        request->content_length > connection->server->config->max_body_size) {
-        refuse(connection, 413, COUNTER_END_REFUSED);
-        return false;
-    }
-    if (request->expect_continue && reading->body == reading->end)
-        return continue_or_answer(connection);
-    set_state(connection, CONNECTION_BODY);
-    return read_body(connection);
+    return dispatch(connection, -1, 0);
 }
 
 /* Answers every request that lies in the buffer, until one is incomplete or the socket is full. */
@@ -796,6 +806,32 @@ static void send_unavailable(struct connection *connection)
     count(connection, COUNTER_ANSWERS_5XX, 1);
     connection->status = 503;
     connection->head_sent = connection->sent = 0;
+}
+
+struct handler *connection_find_forwarder(struct connection *connection)
+{
+    struct handler *handler = find_handler(connection);
+
+    return handler && handler->gateway ? handler : NULL;
+}
+
+void connection_resume_waiting(
+    struct connection *connection, double patience, unsigned attempts)
+{
+    reading_start_body(connection->reading);
+    if (dispatch(connection, patience, attempts))
+        read_requests(connection);
+}
+
+void connection_resume_exchange(struct connection *connection, double seconds_left)
+{
+    set_state(connection, CONNECTION_EXCHANGE);
+    exchange_resume(connection->exchange, seconds_left);
+}
+
+void connection_resume_tunnel(struct connection *connection)
+{
+    set_state(connection, CONNECTION_TUNNEL);
 }
 
 void connection_cut(struct connection *connection)

@@ -70,6 +70,16 @@ void connection_resume(
  * be gone afterwards.
  */
 void connection_open(struct connection *connection);
+/*
+ * The same for what has to do with a backend. The first asks for one anew, the others go on with
+ * connection->exchange or ->tunnel, which is filled in. After the first two it may be gone.
+ */
+void connection_resume_waiting(
+    struct connection *connection, double patience, unsigned attempts);
+void connection_resume_exchange(struct connection *connection, double seconds_left);
+void connection_resume_tunnel(struct connection *connection);
+/* Who forwards its request; NULL: nobody does, by the present configuration. */
+struct handler *connection_find_forwarder(struct connection *connection);
 /* Ends it now, counts @reason, frees everything, and tells the server's owner. */
 void connection_end(struct connection *connection, enum counter reason);
 /* What its server's retirement means for it now. It may be gone afterwards. */

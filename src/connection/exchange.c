@@ -120,7 +120,7 @@ static void give_back(struct exchange *exchange, enum backend_end how)
 
 static void on_backend(struct ev_loop *loop, ev_io *io, int events);
 
-static void take(struct exchange *exchange, struct backend *backend)
+void exchange_take(struct exchange *exchange, struct backend *backend)
 {
     exchange->backend = backend;
     ev_set_cb(&backend->io, on_backend);
@@ -134,7 +134,7 @@ static unsigned send_request(struct exchange *exchange, struct backend *backend)
     struct workspace *workspace = &connection->server->workspace;
     struct handler *handler = exchange->handler;
 
-    take(exchange, backend);
+    exchange_take(exchange, backend);
     exchange->broken = false;
     workspace->head.length = 0;
     int r = gateway_preface(
@@ -503,8 +503,8 @@ struct exchange *exchange_new(
     return exchange;
 }
 
-unsigned exchange_begin_again(
-    struct connection *connection, struct handler *handler, double patience, unsigned attempts)
+unsigned exchange_begin(struct connection *connection, struct handler *handler, double patience,
+    unsigned attempts)
 {
     struct reading *reading = connection->reading;
     struct exchange *exchange = exchange_new(connection, handler, handler->gateway);
@@ -527,9 +527,16 @@ unsigned exchange_begin_again(
     return 0;
 }
 
-unsigned exchange_begin(struct connection *connection, struct handler *handler)
+void exchange_resume(struct exchange *exchange, double seconds_left)
 {
-    return exchange_begin_again(connection, handler, -1, 0);
+    struct backend *backend = exchange->backend;
+
+    settle(exchange, true);
+    if (!backend || seconds_left < 0 || deadline_left(&backend->deadline) < 0)
+        return;
+    struct gateway *gateway = backend->gateway;
+    deadline_shorten(exchange->silent ? &gateway->response : &gateway->send, &backend->deadline,
+        seconds_left);
 }
 
 void exchange_free(struct exchange *exchange)

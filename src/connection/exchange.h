@@ -29,17 +29,20 @@ struct exchange {
 };
 
 /*
- * Sets out to have the connection's request answered by @handler's backends. Returns 0, and the
- * connection has an exchange; or the status that it has to be answered with, and none.
+ * Sets out to have the connection's request answered by @handler's backends. @patience: seconds left
+ * of a waiting that began in another worker (below 0: it begins now); @attempts: that failed there.
+ * Returns 0, and the connection has an exchange; or the status that it has to be answered with, and
+ * none.
  */
-unsigned exchange_begin(struct connection *connection, struct handler *handler);
+unsigned exchange_begin(struct connection *connection, struct handler *handler, double patience,
+    unsigned attempts);
 /*
- * The same for a request that waited in another worker: @patience seconds are left. @attempts of it
- * failed there.
+ * One to be filled in; @handler may be NULL. NULL: no memory. exchange_take() gives it a backend, and
+ * exchange_resume() goes on with it: @seconds_left of the backend's time (below 0: all of it).
  */
-unsigned exchange_begin_again(
-    struct connection *connection, struct handler *handler, double patience, unsigned attempts);
-/* Goes on with an exchange that was filled in: its backend is there. */
+struct exchange *exchange_new(
+    struct connection *connection, struct handler *handler, struct gateway *gateway);
+void exchange_take(struct exchange *exchange, struct backend *backend);
 void exchange_resume(struct exchange *exchange, double seconds_left);
 /* Cancels what waits, closes the backend. NULL is allowed. */
 void exchange_free(struct exchange *exchange);

@@ -295,3 +295,10 @@ struct handler *files_handler(struct files *files)
 {
     return &files->handler;
 }
+
+void files_answer_error(const struct files *files, unsigned status, struct answer *answer)
+{
+    struct exchange exchange = {.files = files, .answer = answer};
+
+    answer_error(&exchange, status);
+}

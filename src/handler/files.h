@@ -30,3 +30,5 @@ int files_new(const struct config_route *route, const struct media_types *types,
 /* NULL is allowed. */
 void files_free(struct files *files);
 struct handler *files_handler(struct files *files);
+/* Fills @answer for a request that another handler could not answer: ErrorPage=, or plain text. */
+void files_answer_error(const struct files *files, unsigned status, struct answer *answer);

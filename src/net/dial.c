@@ -60,7 +60,8 @@ int dial_start(struct dial *dial, const struct address *address, struct deadline
         return -errno;
     ev_io_set(&dial->io, TAKE_FD(fd), EV_WRITE);
     ev_io_start(dial->loop, &dial->io);
-    deadline_arm(timeout, &dial->deadline);
+    if (timeout)
+        deadline_arm(timeout, &dial->deadline);
     return 0;
 }
 

@@ -31,7 +31,7 @@ static inline bool dial_is_active(const struct dial *dial)
 }
 /*
  * Begins; done() comes later, at the latest when its time in the list is over, whose expired() is
- * dial_expired(). Returns 0, or -errno where it cannot even begin (then done() does not come).
+ * dial_expired() (NULL: no such time). Returns 0, or -errno where it cannot even begin (then done() does not come).
  * -EAGAIN: the queue of an AF_UNIX socket is full (unix(7)).
  */
 int dial_start(struct dial *dial, const struct address *address, struct deadline_list *timeout);

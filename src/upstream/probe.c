@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "http/proxy_protocol.h"
 #include "http/response.h"
 
 static void hang_up(struct probe *probe)
@@ -91,22 +92,35 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int events)
         read_head(probe);
 }
 
+/* With SendProxy= a connection of our own says that it is one (its address is nobody's). */
+static int compose(const struct probe *probe, struct buffer *out)
+{
+    static const struct address ourselves = {.any.sa_family = AF_UNIX, .length = sizeof(sa_family_t)};
+    unsigned version = (unsigned)probe->config->send_proxy;
+    int r = version > 0 ? proxy_header_write(version, &ourselves, &ourselves, out) : 0;
+
+    if (r < 0)
+        return r;
+    return buffer_printf(out,
+        "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Baton\r\nConnection: close\r\n\r\n",
+        probe->config->probe, probe->host);
+}
+
 static void on_dialled(struct dial *dial, int fd, int error)
 {
     struct probe *probe = dial->owner;
-    char request[1024];
+    CLEANUP_BUFFER struct buffer request = {0};
 
     if (fd < 0) {
         conclude_error(probe, error);
         return;
     }
-    int length = snprintf(request, sizeof request,
-        "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Baton\r\nConnection: close\r\n\r\n",
-        probe->config->probe, probe->host);
     ev_io_set(&probe->io, fd, EV_READ);
     ev_io_start(probe->loop, &probe->io);
+    if (compose(probe, &request) < 0)
+        hang_up(probe);
     /* A socket that was just made takes so much. */
-    if (send(fd, request, (size_t)length, MSG_NOSIGNAL) != length)
+    else if (send(fd, request.bytes, request.length, MSG_NOSIGNAL) != (ssize_t)request.length)
         conclude_error(probe, errno);
 }
 
@@ -131,7 +145,7 @@ static void on_interval(struct ev_loop *loop, ev_timer *timer, int events)
         return;
     }
     deadline_arm(&probe->timeout, &probe->deadline);
-    int r = dial_start(&probe->dial, address, &probe->timeout);
+    int r = dial_start(&probe->dial, address, NULL);
     if (r < 0)
         conclude_error(probe, -r);
 }

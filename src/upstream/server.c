@@ -296,6 +296,13 @@ static void on_probed(void *owner, bool up, const char *why)
 
 static const struct probe_calls probe_calls = {on_probe_address, on_probed};
 
+static const char *probe_host(const struct upstream_server *server)
+{
+    if (server->upstream->config->probe_host)
+        return server->upstream->config->probe_host;
+    return server->config->address.any.sa_family == AF_UNIX ? "localhost" : server->config->text;
+}
+
 /* ---- beginning and end ---- */
 
 int upstream_server_init(struct upstream_server *server, struct upstream *upstream,
@@ -315,7 +322,7 @@ int upstream_server_init(struct upstream_server *server, struct upstream *upstre
         server->name =
             resolver_watch(resolver, config->host, config->port, &resolver_calls, server);
     }
-    probe_init(&server->probe, upstream->gateway.loop, upstream->config, config->text,
+    probe_init(&server->probe, upstream->gateway.loop, upstream->config, probe_host(server),
         &probe_calls, server);
     return config->host && !server->name ? -ENOMEM : 0;
 }

@@ -1,63 +1,50 @@
 #include "http/field_kind.h"
 
-static const struct known {
-    struct span name;
+/*
+ * By length, so that nearly every name is known or not after a look or two.
+ *
+ * FIELD_HOP: RFC 9110 §7.6.1, RFC 9112 §6; RFC 7540 §3.2.1 has HTTP2-Settings named in Connection.
+ * FIELD_END_TO_END: what has to be known before the content (RFC 9110 §6.5.1), and what a client
+ * could hide from its backend by naming it in Connection.
+ */
+struct known {
+    const char *name; /* NULL: the last */
     enum field_kind kind;
-} known[] = {
-    /* RFC 9110 §7.6.1, RFC 9112 §6; RFC 7540 §3.2.1 has HTTP2-Settings named in Connection */
-    {SPAN("connection"), FIELD_HOP},
-    {SPAN("content-length"), FIELD_HOP},
-    {SPAN("http2-settings"), FIELD_HOP},
-    {SPAN("keep-alive"), FIELD_HOP},
-    {SPAN("proxy-authenticate"), FIELD_HOP},
-    {SPAN("proxy-authentication-info"), FIELD_HOP},
-    {SPAN("proxy-authorization"), FIELD_HOP},
-    {SPAN("proxy-connection"), FIELD_HOP},
-    {SPAN("te"), FIELD_TE},
-    {SPAN("trailer"), FIELD_TRAILER},
-    {SPAN("transfer-encoding"), FIELD_HOP},
-    {SPAN("upgrade"), FIELD_UPGRADE},
-    {SPAN("expect"), FIELD_OF_REQUEST},
-    {SPAN("host"), FIELD_OF_REQUEST},
-    {SPAN("proxy"), FIELD_OF_REQUEST}, /* CGI makes HTTP_PROXY of it: CVE-2016-5385 */
-    {SPAN("forwarded"), FIELD_FORWARDED},
-    {SPAN("x-forwarded-for"), FIELD_FORWARDED_FOR},
-    {SPAN("x-forwarded-host"), FIELD_FORWARDED_HOST},
-    {SPAN("x-forwarded-proto"), FIELD_FORWARDED_PROTO},
-    {SPAN("x-real-ip"), FIELD_OF_CLIENT},
-    /* RFC 9110 §6.5.1: what has to be known before the content; and what a client could hide from
-     * its backend by naming it in Connection */
-    {SPAN("age"), FIELD_END_TO_END},
-    {SPAN("authorization"), FIELD_END_TO_END},
-    {SPAN("cache-control"), FIELD_END_TO_END},
-    {SPAN("content-disposition"), FIELD_END_TO_END},
-    {SPAN("content-encoding"), FIELD_END_TO_END},
-    {SPAN("content-location"), FIELD_END_TO_END},
-    {SPAN("content-range"), FIELD_END_TO_END},
-    {SPAN("content-security-policy"), FIELD_END_TO_END},
-    {SPAN("content-type"), FIELD_END_TO_END},
-    {SPAN("cookie"), FIELD_END_TO_END},
-    {SPAN("date"), FIELD_DATE},
-    {SPAN("expires"), FIELD_END_TO_END},
-    {SPAN("if-match"), FIELD_END_TO_END},
-    {SPAN("if-modified-since"), FIELD_END_TO_END},
-    {SPAN("if-none-match"), FIELD_END_TO_END},
-    {SPAN("if-range"), FIELD_END_TO_END},
-    {SPAN("if-unmodified-since"), FIELD_END_TO_END},
-    {SPAN("location"), FIELD_END_TO_END},
-    {SPAN("max-forwards"), FIELD_END_TO_END},
-    {SPAN("origin"), FIELD_END_TO_END},
-    {SPAN("pragma"), FIELD_END_TO_END},
-    {SPAN("range"), FIELD_END_TO_END},
-    {SPAN("referer"), FIELD_END_TO_END},
-    {SPAN("retry-after"), FIELD_END_TO_END},
-    {SPAN("set-cookie"), FIELD_END_TO_END},
-    {SPAN("strict-transport-security"), FIELD_END_TO_END},
-    {SPAN("user-agent"), FIELD_END_TO_END},
-    {SPAN("vary"), FIELD_END_TO_END},
-    {SPAN("via"), FIELD_END_TO_END},
-    {SPAN("warning"), FIELD_END_TO_END},
-    {SPAN("www-authenticate"), FIELD_END_TO_END},
+};
+#define NAMES(...) ((const struct known[]){__VA_ARGS__, {NULL, FIELD_OTHER}})
+
+static const struct known *const known[] = {
+    [2] = NAMES({"te", FIELD_TE}),
+    [3] = NAMES({"age", FIELD_END_TO_END}, {"via", FIELD_END_TO_END}),
+    [4] = NAMES({"host", FIELD_OF_REQUEST}, {"date", FIELD_DATE}, {"vary", FIELD_END_TO_END}),
+    [5] = NAMES({"proxy", FIELD_OF_REQUEST}, {"range", FIELD_END_TO_END}),
+    [6] = NAMES({"expect", FIELD_OF_REQUEST}, {"cookie", FIELD_END_TO_END},
+        {"origin", FIELD_END_TO_END}, {"pragma", FIELD_END_TO_END}),
+    [7] =
+        NAMES({"trailer", FIELD_TRAILER}, {"upgrade", FIELD_UPGRADE}, {"expires", FIELD_END_TO_END},
+            {"referer", FIELD_END_TO_END}, {"warning", FIELD_END_TO_END}),
+    [8] = NAMES({"if-match", FIELD_END_TO_END}, {"if-range", FIELD_END_TO_END},
+        {"location", FIELD_END_TO_END}),
+    [9] = NAMES({"forwarded", FIELD_FORWARDED}, {"x-real-ip", FIELD_OF_CLIENT}),
+    [10] = NAMES({"connection", FIELD_HOP}, {"keep-alive", FIELD_HOP},
+        {"set-cookie", FIELD_END_TO_END}, {"user-agent", FIELD_END_TO_END}),
+    [11] = NAMES({"retry-after", FIELD_END_TO_END}),
+    [12] = NAMES({"content-type", FIELD_END_TO_END}, {"max-forwards", FIELD_END_TO_END}),
+    [13] = NAMES({"authorization", FIELD_END_TO_END}, {"cache-control", FIELD_END_TO_END},
+        {"content-range", FIELD_END_TO_END}, {"if-none-match", FIELD_END_TO_END}),
+    [14] = NAMES({"content-length", FIELD_HOP}, {"http2-settings", FIELD_HOP}),
+    [15] = NAMES({"x-forwarded-for", FIELD_FORWARDED_FOR}),
+    [16] = NAMES({"proxy-connection", FIELD_HOP}, {"x-forwarded-host", FIELD_FORWARDED_HOST},
+        {"content-encoding", FIELD_END_TO_END}, {"content-location", FIELD_END_TO_END},
+        {"www-authenticate", FIELD_END_TO_END}),
+    [17] = NAMES({"transfer-encoding", FIELD_HOP}, {"x-forwarded-proto", FIELD_FORWARDED_PROTO},
+        {"if-modified-since", FIELD_END_TO_END}),
+    [18] = NAMES({"proxy-authenticate", FIELD_HOP}),
+    [19] = NAMES({"proxy-authorization", FIELD_HOP}, {"content-disposition", FIELD_END_TO_END},
+        {"if-unmodified-since", FIELD_END_TO_END}),
+    [23] = NAMES({"content-security-policy", FIELD_END_TO_END}),
+    [25] = NAMES(
+        {"proxy-authentication-info", FIELD_HOP}, {"strict-transport-security", FIELD_END_TO_END}),
 };
 
 /* Letters in lower case, digits as they are, and '-' for whatever else a name may hold. */
@@ -68,23 +55,25 @@ static char fold(char c)
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
 }
 
-/* @name is not shorter than @wanted, which is folded. */
-static bool begins_folded(struct span name, struct span wanted)
+/* Whether @at begins with @wanted, which is folded, and not longer. */
+static bool begins_folded(const char *at, const char *wanted)
 {
-    for (size_t i = 0; i < wanted.length; i++)
-        if (fold(name.at[i]) != wanted.at[i])
+    for (; *wanted; at++, wanted++)
+        if (fold(*at) != *wanted)
             return false;
     return true;
 }
 
 static enum field_kind folded_kind(struct span name)
 {
-    static const struct span of_client = SPAN("x-forwarded-");
+    static const char of_client[] = "x-forwarded-";
+    const struct known *row =
+        name.length < sizeof known / sizeof *known ? known[name.length] : NULL;
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].name.length == name.length && begins_folded(name, known[i].name))
-            return known[i].kind;
-    if (name.length > of_client.length && begins_folded(name, of_client))
+    for (; row && row->name; row++)
+        if (begins_folded(name.at, row->name))
+            return row->kind;
+    if (name.length >= sizeof of_client && begins_folded(name.at, of_client))
         return FIELD_OF_CLIENT;
     return FIELD_OTHER;
 }

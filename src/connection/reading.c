@@ -145,13 +145,13 @@ static int skip_length(struct reading *reading)
 static int skip_chunked(struct reading *reading)
 {
     while (reading->chunked.state != CHUNKED_DONE && reading->body < reading->end) {
-        size_t consumed, data_length;
-        const char *data;
+        struct chunked_run run;
+        size_t consumed;
         if (chunked_read(&reading->chunked, reading->bytes + reading->body,
-                reading->end - reading->body, &consumed, &data, &data_length) != CHUNKED_OK)
+                reading->end - reading->body, &consumed, &run) != CHUNKED_OK)
             return BODY_MALFORMED;
         reading->body += consumed;
-        reading->body_read += data_length;
+        reading->body_read += run.trailer ? 0 : run.length;
     }
     return reading->chunked.state == CHUNKED_DONE ? BODY_COMPLETE : BODY_MORE;
 }

@@ -10,7 +10,8 @@
  * backend.
  */
 
-#define PROXY_HEADER_MAX 536 /* version 2 with addresses of AF_UNIX or 500 bytes of TLVs; v1: 107 */
+#define PROXY_HEADER_MAX 536 /* version 2 with addresses of AF_UNIX or 500 bytes of TLVs; v1: 107  \
+                              */
 
 enum {
     PROXY_COMPLETE,
@@ -20,14 +21,14 @@ enum {
 
 /*
  * Reads the header at the start of @bytes. On PROXY_COMPLETE *ret_length is what it takes, and
- * *ret_peer the client's address; LOCAL, UNKNOWN and families other than TCP over IPv4 and IPv6 leave
- * *ret_peer as it was (the connection's own). TLVs are checked for their lengths and skipped.
+ * *ret_peer the client's address; LOCAL, UNKNOWN and families other than TCP over IPv4 and IPv6
+ * leave *ret_peer as it was (the connection's own). TLVs are checked for their lengths and skipped.
  */
 int proxy_header_parse(struct span bytes, struct address *ret_peer, size_t *ret_length);
 
 /*
- * Appends the header of @version (1 or 2) for a connection from @peer to @local; where these are not
- * both of IPv4 or both of IPv6, it says UNKNOWN (version 1) or LOCAL (version 2). Returns 0 or
+ * Appends the header of @version (1 or 2) for a connection from @peer to @local; where these are
+ * not both of IPv4 or both of IPv6, it says UNKNOWN (version 1) or LOCAL (version 2). Returns 0 or
  * -ENOMEM.
  */
 int proxy_header_write(

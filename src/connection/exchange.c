@@ -318,7 +318,7 @@ static struct download_client client_of(const struct exchange *exchange)
         .fd = connection->io.fd,
         .minor = request->minor,
         .head_request = request->method == METHOD_HEAD,
-        .may_switch = request->upgrade && exchange->upload.whole,
+        .may_switch = forward_upgrades(request) && exchange->upload.whole,
         .close = is_last(exchange),
         .date = server_date(connection->server),
         .status = connection->status,

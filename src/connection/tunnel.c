@@ -65,7 +65,7 @@ static void break_off(struct tunnel *tunnel)
     (void)setsockopt(
         tunnel->connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(tunnel->backend->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    connection_end(tunnel->connection, COUNTER_END_BROKEN);
+    connection_end(tunnel->connection, COUNTER_END_TUNNEL);
 }
 
 /* The end follows the last byte. */

@@ -67,7 +67,6 @@ static int compose(struct handler *handler, const struct request *request,
     struct forward_client client = {
         .peer = &address,
         .scheme = SPAN("http"),
-        .host = request_field(request, "host"),
         .trusted = is_trusted(proxy->config, &address),
         .forwarded = proxy->forwarded,
         .host_set = proxy->host_set,

@@ -48,7 +48,7 @@ override CFLAGS += -std=gnu17 -fno-strict-aliasing -fno-common -Wall -Wextra -Ws
 	-Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla \
 	-Wimplicit-fallthrough $(if $(WERROR),-Werror) $(SANITIZE) $(HARDENING)
 override LDFLAGS += -pie -Wl,-z,relro,-z,now $(SANITIZE)
-LDLIBS := -lsystemd -lev -linih -lm $(LLHTTP_LIBS)
+LDLIBS := -lsystemd -lev -linih -lcares -lm $(LLHTTP_LIBS)
 
 SOURCES := $(wildcard src/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)

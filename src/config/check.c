@@ -125,22 +125,22 @@ static int check_claims(struct draft *draft, struct claims *claims)
 
 /* Keys that have no effect, or none that anybody can mean, without or beside another one. */
 static const struct {
-    enum config_section_type type;
     const char *key, *other;
+    enum config_section_type type;
     bool needed;
 } companions[] = {
-    {CONFIG_ROUTE, "Index", "Upstream", false},
-    {CONFIG_ROUTE, "CacheControl", "Upstream", false},
-    {CONFIG_ROUTE, "Fallback", "Upstream", false},
-    {CONFIG_ROUTE, "Precompressed", "Upstream", false},
-    {CONFIG_ROUTE, "UpstreamHost", "Upstream", true},
-    {CONFIG_ROUTE, "Forwarded", "Upstream", true},
-    {CONFIG_UPSTREAM, "ProbeHost", "Probe", true},
-    {CONFIG_UPSTREAM, "ProbeInterval", "Probe", true},
-    {CONFIG_UPSTREAM, "ProbeTimeout", "Probe", true},
-    {CONFIG_UPSTREAM, "ProbeRise", "Probe", true},
-    {CONFIG_UPSTREAM, "ProbeFall", "Probe", true},
-    {CONFIG_UPSTREAM, "ProbeStatus", "Probe", true},
+    {"Index", "Upstream", CONFIG_ROUTE, false},
+    {"CacheControl", "Upstream", CONFIG_ROUTE, false},
+    {"Fallback", "Upstream", CONFIG_ROUTE, false},
+    {"Precompressed", "Upstream", CONFIG_ROUTE, false},
+    {"UpstreamHost", "Upstream", CONFIG_ROUTE, true},
+    {"Forwarded", "Upstream", CONFIG_ROUTE, true},
+    {"ProbeHost", "Probe", CONFIG_UPSTREAM, true},
+    {"ProbeInterval", "Probe", CONFIG_UPSTREAM, true},
+    {"ProbeTimeout", "Probe", CONFIG_UPSTREAM, true},
+    {"ProbeRise", "Probe", CONFIG_UPSTREAM, true},
+    {"ProbeFall", "Probe", CONFIG_UPSTREAM, true},
+    {"ProbeStatus", "Probe", CONFIG_UPSTREAM, true},
 };
 
 static int check_companions(struct draft *draft, const struct draft_section *section)

@@ -39,6 +39,16 @@ static int parse_named(
     return 0;
 }
 
+static int parse_address(struct config_server *server, struct reason *reason)
+{
+    struct address address;
+    int r = address_parse(server->text, &address, reason);
+
+    if (r == 0)
+        server->address = address;
+    return r;
+}
+
 /* Of server->text. */
 static int parse_place(struct config_server *server, struct reason *reason)
 {
@@ -46,7 +56,7 @@ static int parse_place(struct config_server *server, struct reason *reason)
     uint64_t number;
 
     if (span_starts(text, SPAN("unix:")))
-        return address_parse(server->text, &server->address, reason);
+        return parse_address(server, reason);
     host_split(text, &host, &port);
     if (!port.at && span_to_u64(text, &number) != -EINVAL)
         return reason_set(reason, -EINVAL, "'%s' is a port without a host: write 127.0.0.1:%s",
@@ -55,7 +65,7 @@ static int parse_place(struct config_server *server, struct reason *reason)
         return reason_set(
             reason, -EINVAL, "'%s' has no port, as in %s:8080", server->text, server->text);
     if (host_is_ipv4(host) || host_is_ipv6(host))
-        return address_parse(server->text, &server->address, reason);
+        return parse_address(server, reason);
     if (is_name(host))
         return parse_named(host, port, server, reason);
     return reason_set(reason, -EINVAL,

@@ -65,15 +65,16 @@ void answer_text(struct answer *answer, unsigned status);
 /*
  * A handler: who answers a request.
  *
- * It answers itself, with answer(), which is called once the request is here with its body, and must
- * fill @answer before it returns. Or, with a gateway, a backend does: compose() is called for each
- * attempt, and fail() where there was none that worked. The request is valid during a call.
+ * It answers itself, with answer(), which is called once the request is here with its body, and
+ * must fill @answer before it returns. Or, with a gateway, a backend does: compose() is called for
+ * each attempt, and fail() where there was none that worked. The request is valid during a call.
  */
 struct gateway;
 struct handler {
     void (*answer)(struct handler *handler, const struct request *request, struct answer *answer);
     struct gateway *gateway; /* NULL: it answers itself */
-    /* Appends the head that @request, of a client at @peer, has for a backend. Returns 0 or -errno. */
+    /* Appends the head that @request, of a client at @peer, has for a backend. Returns 0 or -errno.
+     */
     int (*compose)(struct handler *handler, const struct request *request,
         const struct sockaddr_in6 *peer, struct buffer *out);
     /* Fills @answer for a request that ends with @status. */

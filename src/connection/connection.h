@@ -40,18 +40,18 @@ struct connection {
     enum connection_state state;
     enum connection_state settled; /* the state that the deadline was armed for */
     uint16_t listener;
-    uint16_t status;         /* of the answer under way */
-    bool close;              /* no further request after this answer */
-    bool linger;             /* the client may still be sending when we close */
-    bool drain;              /* the next answer says close: nobody listens where it came from */
-    bool unfit;              /* counted as one that could not be moved when it was tried */
-    enum counter reason;     /* how it ends, once that is known */
-    uint64_t requests;       /* heads received on it */
-    uint64_t head_sent;      /* bytes of the answer that are head, for the access log */
-    uint64_t sent;           /* bytes of the answer that went out */
-    int64_t taken;           /* of these, what the client had when the deadline was armed */
-    struct reading *reading; /* NULL while IDLE or LINGER */
-    struct output *output;   /* NULL unless REPLY */
+    uint16_t status;           /* of the answer under way */
+    bool close;                /* no further request after this answer */
+    bool linger;               /* the client may still be sending when we close */
+    bool drain;                /* the next answer says close: nobody listens where it came from */
+    bool unfit;                /* counted as one that could not be moved when it was tried */
+    enum counter reason;       /* how it ends, once that is known */
+    uint64_t requests;         /* heads received on it */
+    uint64_t head_sent;        /* bytes of the answer that are head, for the access log */
+    uint64_t sent;             /* bytes of the answer that went out */
+    int64_t taken;             /* of these, what the client had when the deadline was armed */
+    struct reading *reading;   /* NULL while IDLE or LINGER */
+    struct output *output;     /* NULL unless REPLY */
     struct exchange *exchange; /* NULL unless EXCHANGE */
     struct tunnel *tunnel;     /* NULL unless TUNNEL */
 };
@@ -66,53 +66,39 @@ struct connection *connection_new(
 void connection_resume(
     struct connection *connection, enum connection_state state, int64_t deadline_usec);
 /*
- * A new one begins with a PROXY header, or becomes a tunnel at once: as its listener wants it. It may
- * be gone afterwards.
+ * The same with an exchange, which is filled in; @seconds_left of its backend's time (below 0: all
+ * of it).
  */
-void connection_open(struct connection *connection);
-/*
- * The same for what has to do with a backend. The first asks for one anew, the others go on with
- * connection->exchange or ->tunnel, which is filled in. After the first two it may be gone.
- */
-void connection_resume_waiting(
-    struct connection *connection, double patience, unsigned attempts);
-void connection_resume_exchange(struct connection *connection, double seconds_left);
-void connection_resume_tunnel(struct connection *connection);
-/* Who forwards its request; NULL: nobody does, by the present configuration. */
-struct handler *connection_find_forwarder(struct connection *connection);
+void connection_resume_exchange(
+    struct connection *connection, int64_t deadline_usec, double seconds_left);
 /* Ends it now, counts @reason, frees everything, and tells the server's owner. */
 void connection_end(struct connection *connection, enum counter reason);
 /* What its server's retirement means for it now. It may be gone afterwards. */
 void connection_retire(struct connection *connection);
-/* The deadline of a drain has come: a request without an answer gets a 503, then the end. */
-void connection_cut(struct connection *connection);
 
 /*
- * For what a connection has under way: an exchange or a tunnel.
+ * For those who deal with a part of its life: opening.h, requests.h, forwarding.h, exchange.h,
+ * tunnel.h, expiry.h.
  */
 
+/* The one place where a connection changes its state. */
+void connection_set_state(struct connection *connection, enum connection_state state);
 /* After every event: sets what is waited for, and until when. */
 void connection_settle(struct connection *connection);
-/* Receives into the reading. As recv(2). */
+/* Of the answer's bytes, those that the client's side of the network has; may be below 0. */
+int64_t connection_bytes_taken(const struct connection *connection);
+/* Receives into the reading, or, LINGER, nowhere. As recv(2). */
 ssize_t connection_receive(struct connection *connection);
-/* It closes after the answer under way, and for no reason that was known before. */
-void connection_close_after(struct connection *connection);
-/* The exchange's answer has gone out whole. The connection may be gone afterwards, as in the next. */
-void connection_answered(struct connection *connection);
-/* The exchange ends without an answer: the client gets @status instead. */
-void connection_fail(struct connection *connection, unsigned status);
-/* The answer under way will not be completed, and the client must be able to tell. */
-void connection_break_off(struct connection *connection);
-/*
- * The exchange becomes a tunnel to @backend, for which these flows are still unsent; @rest are the
- * first bytes that came from there.
- */
-void connection_switch(struct connection *connection, struct backend *backend,
-    struct flow to_client, struct flow to_backend, struct span rest);
+/* Bytes are there, or its end. It may be gone afterwards. */
+void connection_on_readable(struct connection *connection);
+void connection_release_reading(struct connection *connection);
+/* The line of the answer under way, or just sent. */
+void connection_log_access(struct connection *connection);
+/* Closes after the answer under way, which says so where that is still possible. */
+void connection_close_after(struct connection *connection, enum counter reason, bool linger);
 
-/* The deadlines' callbacks, for server_init(). */
-void connection_idle_expired(struct deadline *deadline);
-void connection_header_expired(struct deadline *deadline);
-void connection_body_expired(struct deadline *deadline);
-void connection_send_expired(struct deadline *deadline);
-void connection_linger_expired(struct deadline *deadline);
+static inline void connection_count(
+    struct connection *connection, enum counter counter, uint64_t by)
+{
+    connection->server->counters->values[counter] += by;
+}

@@ -95,8 +95,8 @@ static int add_chunked(
     return r;
 }
 
-static int add_body(struct download *download, struct span bytes, struct workspace *workspace,
-    struct spans *spans)
+static int add_body(
+    struct download *download, struct span bytes, struct workspace *workspace, struct spans *spans)
 {
     workspace->body.length = 0;
     switch (download->framing) {
@@ -192,8 +192,8 @@ static int take_interim(struct download *download, const struct response *respon
     if (client->minor == 0)
         return DOWNLOAD_OK;
     workspace->head.length = 0;
-    if (forward_response(
-            response, client->minor, FORWARD_NO_BODY, false, NULL, &workspace->head) < 0)
+    if (forward_response(response, client->minor, FORWARD_NO_BODY, false, NULL, &workspace->head) <
+        0)
         return out_of_memory(ret_why);
     add(&spans, buffer_span(&workspace->head));
     uint64_t sent = client->sent;

@@ -43,7 +43,8 @@ struct download_client {
 enum {
     DOWNLOAD_OK,
     DOWNLOAD_COMPLETE, /* the state has become DONE */
-    DOWNLOAD_SWITCHED, /* 101, and the client knows it: @ret_rest are the first bytes of the tunnel */
+    DOWNLOAD_SWITCHED, /* 101, and the client knows it: @ret_rest are the first bytes of the tunnel
+                        */
     DOWNLOAD_BAD,      /* no response that could be sent on; *ret_why says why */
     DOWNLOAD_LEFT,     /* the client cannot be written to any more */
 };

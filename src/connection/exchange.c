@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "connection/connection.h"
+#include "connection/forwarding.h"
 #include "connection/tunnel.h"
 
 static struct server *server_of(const struct exchange *exchange)
@@ -137,8 +138,8 @@ static unsigned send_request(struct exchange *exchange, struct backend *backend)
     exchange_take(exchange, backend);
     exchange->broken = false;
     workspace->head.length = 0;
-    int r = gateway_preface(
-        backend->gateway, &connection->peer, connection->io.fd, &workspace->head);
+    int r =
+        gateway_preface(backend->gateway, &connection->peer, connection->io.fd, &workspace->head);
     if (r == 0)
         r = handler->compose(
             handler, &connection->reading->request, &connection->peer, &workspace->head);
@@ -192,7 +193,7 @@ static void on_granted(struct demand *demand, struct backend *backend)
     exchange->waiting = false;
     unsigned status = send_request(exchange, backend);
     if (status > 0)
-        connection_fail(exchange->connection, status);
+        forwarding_fail(exchange->connection, status);
     else
         settle(exchange, true);
 }
@@ -203,7 +204,7 @@ static void on_refused(struct demand *demand, unsigned status, const char *why)
 
     exchange->waiting = false;
     report(exchange, status, why);
-    connection_fail(exchange->connection, status);
+    forwarding_fail(exchange->connection, status);
 }
 
 /* Nothing of an answer came, and the request can be sent once more. */
@@ -230,7 +231,7 @@ static void retry(struct exchange *exchange)
     download_clear(&exchange->download);
     unsigned status = ask(exchange);
     if (status > 0)
-        connection_fail(exchange->connection, status);
+        forwarding_fail(exchange->connection, status);
     else
         settle(exchange, true);
 }
@@ -244,9 +245,9 @@ static void fail(struct exchange *exchange, unsigned status, const char *why)
     bool answered = exchange_has_answered(exchange);
     give_back(exchange, BACKEND_FAILED);
     if (answered)
-        connection_break_off(connection);
+        forwarding_break_off(connection);
     else
-        connection_fail(connection, status);
+        forwarding_fail(connection, status);
 }
 
 static void lose(struct exchange *exchange, const char *why)
@@ -283,11 +284,11 @@ static void complete(struct exchange *exchange)
     give_back(exchange,
         exchange->download.keep_alive && request_sent ? BACKEND_REUSABLE : BACKEND_CLOSED);
     if (!upload->whole)
-        connection_close_after(connection);
+        forwarding_close_after(connection);
     if (exchange_client_takes(exchange))
         connection_settle(connection);
     else
-        connection_answered(connection);
+        forwarding_answered(connection);
 }
 
 static void switch_protocols(struct exchange *exchange, struct span rest)
@@ -299,7 +300,7 @@ static void switch_protocols(struct exchange *exchange, struct span rest)
     exchange->backend = NULL;
     exchange->download.flow = exchange->upload.flow = (struct flow){0};
     deadline_disarm(&backend->deadline);
-    connection_switch(connection, backend, to_client, to_backend, rest);
+    forwarding_switch(connection, backend, to_client, to_backend, rest);
 }
 
 /* RFC 9112 §9.6: whether this answer is the last one is said in its head. */
@@ -342,7 +343,7 @@ static void note(struct exchange *exchange, const struct download_client *client
         return;
     count(exchange, COUNTER_ANSWERS_1XX + client->status / 100 - 1);
     if (client->close)
-        connection_close_after(connection);
+        forwarding_close_after(connection);
 }
 
 static void take_bytes(struct exchange *exchange, struct span bytes)
@@ -420,7 +421,7 @@ static void on_client_writable(struct exchange *exchange)
     if (r < 0)
         connection_end(connection, COUNTER_END_ABANDONED);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
-        connection_answered(connection);
+        forwarding_answered(connection);
     else
         settle(exchange, r == FLOW_DONE);
 }
@@ -433,7 +434,7 @@ static void refuse_upload(struct exchange *exchange, unsigned status)
     if (exchange_has_answered(exchange))
         connection_end(connection, COUNTER_END_REFUSED);
     else
-        connection_fail(connection, status);
+        forwarding_fail(connection, status);
 }
 
 static void receive_body(struct exchange *exchange)
@@ -503,8 +504,8 @@ struct exchange *exchange_new(
     return exchange;
 }
 
-unsigned exchange_begin(struct connection *connection, struct handler *handler, double patience,
-    unsigned attempts)
+unsigned exchange_begin(
+    struct connection *connection, struct handler *handler, double patience, unsigned attempts)
 {
     struct reading *reading = connection->reading;
     struct exchange *exchange = exchange_new(connection, handler, handler->gateway);
@@ -535,8 +536,8 @@ void exchange_resume(struct exchange *exchange, double seconds_left)
     if (!backend || seconds_left < 0 || deadline_left(&backend->deadline) < 0)
         return;
     struct gateway *gateway = backend->gateway;
-    deadline_shorten(exchange->silent ? &gateway->response : &gateway->send, &backend->deadline,
-        seconds_left);
+    deadline_shorten(
+        exchange->silent ? &gateway->response : &gateway->send, &backend->deadline, seconds_left);
 }
 
 void exchange_free(struct exchange *exchange)

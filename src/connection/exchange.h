@@ -29,16 +29,16 @@ struct exchange {
 };
 
 /*
- * Sets out to have the connection's request answered by @handler's backends. @patience: seconds left
- * of a waiting that began in another worker (below 0: it begins now); @attempts: that failed there.
- * Returns 0, and the connection has an exchange; or the status that it has to be answered with, and
- * none.
+ * Sets out to have the connection's request answered by @handler's backends. @patience: seconds
+ * left of a waiting that began in another worker (below 0: it begins now); @attempts: that failed
+ * there. Returns 0, and the connection has an exchange; or the status that it has to be answered
+ * with, and none.
  */
-unsigned exchange_begin(struct connection *connection, struct handler *handler, double patience,
-    unsigned attempts);
+unsigned exchange_begin(
+    struct connection *connection, struct handler *handler, double patience, unsigned attempts);
 /*
- * One to be filled in; @handler may be NULL. NULL: no memory. exchange_take() gives it a backend, and
- * exchange_resume() goes on with it: @seconds_left of the backend's time (below 0: all of it).
+ * One to be filled in; @handler may be NULL. NULL: no memory. exchange_take() gives it a backend,
+ * and exchange_resume() goes on with it: @seconds_left of the backend's time (below 0: all of it).
  */
 struct exchange *exchange_new(
     struct connection *connection, struct handler *handler, struct gateway *gateway);

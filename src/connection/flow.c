@@ -77,8 +77,9 @@ int flow_send_span(struct flow *flow, int fd, struct span bytes, uint64_t *sent)
 {
     struct iovec span = {(char *)bytes.at, bytes.length};
 
-    return bytes.length > 0 ? flow_send(flow, fd, &span, 1, sent)
-                            : flow->length > 0 ? FLOW_BLOCKED : FLOW_DONE;
+    return bytes.length > 0   ? flow_send(flow, fd, &span, 1, sent)
+           : flow->length > 0 ? FLOW_BLOCKED
+                              : FLOW_DONE;
 }
 
 int flow_flush(struct flow *flow, int fd, uint64_t *sent)

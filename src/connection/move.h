@@ -22,9 +22,9 @@ void move_complete(struct connection *connection);
 
 /*
  * Makes a connection of @record, on the listener of that number; with @drain it is told to close at
- * its next answer, because nobody listens any more where it came from. Takes @fd and @second (its file or backend,
- * -1: none) in every case. Returns 0, or: -EINVAL (the record does not hold together with what it
- * carries), -ENOMEM.
+ * its next answer, because nobody listens any more where it came from. Takes @fd and @second (its
+ * file or backend, -1: none) in every case. Returns 0, or: -EINVAL (the record does not hold
+ * together with what it carries), -ENOMEM.
  */
 int move_adopt(struct server *server, const struct record *record, int fd, int second,
     unsigned listener, bool drain);

@@ -4,6 +4,8 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "connection/forwarding.h"
+#include "connection/requests.h"
 
 static int64_t usec_left(const struct deadline *deadline)
 {
@@ -124,11 +126,10 @@ static int fill_exchange(struct exchange *exchange, const struct record *record)
 static int adopt_exchange(struct connection *connection, const struct record *record, int fd)
 {
     struct gateway *gateway = find_gateway(connection, record);
-    struct handler *handler = connection_find_forwarder(connection);
+    struct handler *handler = forwarding_find_handler(connection);
     struct backend *backend = NULL;
 
-    connection->exchange =
-        exchange_new(connection, handler, handler ? handler->gateway : gateway);
+    connection->exchange = exchange_new(connection, handler, handler ? handler->gateway : gateway);
     if (fd >= 0)
         backend = gateway->calls->adopt(gateway, fd, record->backend.server);
     if (backend)
@@ -141,7 +142,8 @@ static int adopt_exchange(struct connection *connection, const struct record *re
         return -ENOMEM;
     int r = fill_exchange(connection->exchange, record);
     if (r == 0)
-        connection_resume_exchange(connection, seconds_left(&record->backend));
+        connection_resume_exchange(
+            connection, record->deadline_usec, seconds_left(&record->backend));
     return r;
 }
 
@@ -152,7 +154,7 @@ static int adopt_tunnel(struct connection *connection, const struct record *reco
     struct flow none = {0};
 
     if (fd < 0) {
-        connection_resume_tunnel(connection);
+        connection_set_state(connection, CONNECTION_TUNNEL);
         tunnel_begin(connection, gateway, from->unsent, seconds_left(from));
         return 0;
     }
@@ -166,7 +168,7 @@ static int adopt_tunnel(struct connection *connection, const struct record *reco
     tunnel->backend_ended = from->backend_ended;
     tunnel->client_told = from->client_told;
     tunnel->backend_told = from->backend_told;
-    connection_resume_tunnel(connection);
+    connection_set_state(connection, CONNECTION_TUNNEL);
     tunnel_resume(tunnel, seconds_left(from));
     return 0;
 }
@@ -175,8 +177,7 @@ int move_adopt_backend(struct connection *connection, const struct record *recor
 {
     switch (record->kind) {
     case RECORD_WAITING:
-        connection_resume_waiting(
-            connection, seconds_left(&record->backend), record->backend.attempts);
+        requests_resume(connection, seconds_left(&record->backend), record->backend.attempts);
         return 0;
     case RECORD_EXCHANGE:
         return adopt_exchange(connection, record, fd);

@@ -298,8 +298,8 @@ static const struct {
     [RECORD_REPLY] = {.received = YES, .head = MAYBE, .parts = YES, .unsent = MAYBE},
     [RECORD_LINGER] = {NO},
     [RECORD_WAITING] = {.received = YES, .head = YES, .upstream = YES},
-    [RECORD_EXCHANGE] = {.received = YES, .head = YES, .unsent = MAYBE, .backend = MAYBE,
-        .upstream = YES},
+    [RECORD_EXCHANGE] =
+        {.received = YES, .head = YES, .unsent = MAYBE, .backend = MAYBE, .upstream = YES},
     [RECORD_TUNNEL] = {.unsent = MAYBE, .backend = MAYBE, .upstream = YES},
     [RECORD_PROXY] = {.received = MAYBE},
 };
@@ -378,10 +378,8 @@ static void unpack_backend(const struct packed *fixed, struct record_backend *re
     ret->body = (enum forward_body)fixed->forward;
     ret->left = fixed->left;
     ret->chunked = (struct chunked){(enum chunked_state)fixed->backend_chunk_state,
-        fixed->backend_chunk_digits, fixed->backend_chunk_overhead,
-        fixed->backend_chunk_remaining};
+        fixed->backend_chunk_digits, fixed->backend_chunk_overhead, fixed->backend_chunk_remaining};
 }
-
 
 static void unpack(const struct packed *fixed, struct record *ret)
 {

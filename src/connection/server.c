@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "connection/connection.h"
+#include "connection/expiry.h"
+#include "connection/opening.h"
 
 /* "infinity" in the configuration is no deadline. */
 static double timeout_seconds(uint64_t usec)
@@ -58,7 +59,7 @@ void server_accept(struct server *server, int fd, const struct address *peer, un
     server->counters->values[COUNTER_ACCEPTED]++;
     struct connection *connection = connection_new(server, fd, peer, listener);
     if (connection) /* it counts its own failure */
-        connection_open(connection);
+        opening_begin(connection);
 }
 
 void server_retire(struct server *server, enum retirement retirement)

@@ -40,8 +40,8 @@ struct server_calls {
     /* The upstream of that name, or a stand-in where there is none any more. */
     struct gateway *(*find_gateway)(void *owner, struct span name);
     /*
-     * A backend gave no answer; the client got @status. @request is NULL for a tunnel, @server empty
-     * where none was reached; @why is valid in the call.
+     * A backend gave no answer; the client got @status. @request is NULL for a tunnel, @server
+     * empty where none was reached; @why is valid in the call.
      */
     void (*failed)(void *owner, const struct request *request, const char *upstream,
         struct span server, unsigned status, const char *why);

@@ -22,8 +22,8 @@ static struct direction from_client(struct tunnel *tunnel)
 
 static struct direction from_backend(struct tunnel *tunnel)
 {
-    return (struct direction){tunnel->backend->io.fd, tunnel->connection->io.fd,
-        &tunnel->to_client, &tunnel->backend_ended, &tunnel->client_told, COUNTER_BYTES_SENT};
+    return (struct direction){tunnel->backend->io.fd, tunnel->connection->io.fd, &tunnel->to_client,
+        &tunnel->backend_ended, &tunnel->client_told, COUNTER_BYTES_SENT};
 }
 
 int tunnel_client_events(const struct tunnel *tunnel)
@@ -62,8 +62,7 @@ static void break_off(struct tunnel *tunnel)
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
     /* tcp(7); a hint: without it the other side sees an end */
-    (void)setsockopt(
-        tunnel->connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    (void)setsockopt(tunnel->connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     (void)setsockopt(tunnel->backend->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     connection_end(tunnel->connection, COUNTER_END_TUNNEL);
 }
@@ -107,8 +106,7 @@ static bool flush(const struct direction *direction)
 }
 
 /* @in: what comes from the side that has events; @out: what goes to it. */
-static void on_side(
-    struct tunnel *tunnel, int events, struct direction in, struct direction out)
+static void on_side(struct tunnel *tunnel, int events, struct direction in, struct direction out)
 {
     if ((events & EV_WRITE && !flush(&out)) || (events & EV_READ && !pass_on(tunnel, &in)))
         break_off(tunnel);
@@ -210,8 +208,8 @@ static void refuse(struct tunnel *tunnel, unsigned status, const char *why)
 {
     struct server *server = tunnel->connection->server;
 
-    server->calls->failed(server->owner, NULL, tunnel->demand.gateway->name,
-        (struct span){NULL, 0}, status, why);
+    server->calls->failed(
+        server->owner, NULL, tunnel->demand.gateway->name, (struct span){NULL, 0}, status, why);
     connection_end(tunnel->connection, COUNTER_END_FAILED);
 }
 

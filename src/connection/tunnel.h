@@ -25,9 +25,10 @@ struct tunnel {
  * Gives @connection a tunnel to a backend of @gateway, which gets @early first; @patience as in a
  * demand. The connection may be gone when this returns: when no backend is to be had.
  */
-void tunnel_begin(struct connection *connection, struct gateway *gateway, struct span early,
-    double patience);
-/* A tunnel of two sides that are there, with what is unsent of each. Takes the backend and flows. */
+void tunnel_begin(
+    struct connection *connection, struct gateway *gateway, struct span early, double patience);
+/* A tunnel of two sides that are there, with what is unsent of each. Takes the backend and flows.
+ */
 struct tunnel *tunnel_new(struct connection *connection, struct backend *backend,
     struct flow to_client, struct flow to_backend);
 /* Sends what is unsent, and goes on from there. The connection may be gone afterwards. */

@@ -75,8 +75,8 @@ static int compose(struct handler *handler, const struct request *request,
     return forward_request(request, &client, out);
 }
 
-static void fail(struct handler *handler, const struct request *request, unsigned status,
-    struct answer *answer)
+static void fail(
+    struct handler *handler, const struct request *request, unsigned status, struct answer *answer)
 {
     const struct proxy *proxy = (const struct proxy *)handler;
 

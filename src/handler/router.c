@@ -173,8 +173,7 @@ int router_new(const struct config *config, const struct media_types *types,
 {
     const struct parts parts = {config, types, upstreams};
     struct router *router = calloc(1, sizeof *router);
-    int r =
-        router ? fill(router, &parts, reason) : reason_set(reason, -ENOMEM, "out of memory");
+    int r = router ? fill(router, &parts, reason) : reason_set(reason, -ENOMEM, "out of memory");
 
     if (r < 0) {
         router_free(router);

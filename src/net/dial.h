@@ -15,8 +15,9 @@ struct dial {
     ev_io io;
     struct deadline deadline;
     /*
-     * @fd is the callee's: nonblocking, close-on-exec, without Nagle's delay. Or it is -1, and @error
-     * an errno: ECONNREFUSED, ENOENT, ETIMEDOUT, ... The dial may be started again in the call.
+     * @fd is the callee's: nonblocking, close-on-exec, without Nagle's delay. Or it is -1, and
+     * @error an errno: ECONNREFUSED, ENOENT, ETIMEDOUT, ... The dial may be started again in the
+     * call.
      */
     void (*done)(struct dial *dial, int fd, int error);
     void *owner;
@@ -31,8 +32,8 @@ static inline bool dial_is_active(const struct dial *dial)
 }
 /*
  * Begins; done() comes later, at the latest when its time in the list is over, whose expired() is
- * dial_expired() (NULL: no such time). Returns 0, or -errno where it cannot even begin (then done() does not come).
- * -EAGAIN: the queue of an AF_UNIX socket is full (unix(7)).
+ * dial_expired() (NULL: no such time). Returns 0, or -errno where it cannot even begin (then done()
+ * does not come). -EAGAIN: the queue of an AF_UNIX socket is full (unix(7)).
  */
 int dial_start(struct dial *dial, const struct address *address, struct deadline_list *timeout);
 /* Gives up what is under way, if anything is; done() does not come. */

@@ -55,8 +55,8 @@ static void adopt_message(struct mover *mover)
 
     for (int i = 0; i < count || used < mover->fds.count; i++) {
         bool readable = i < count && record_next(&rest, &record) == 0;
-        /* The head says it, not the record: what is wrong in one must not give its neighbour another
-         * client. */
+        /* The head says it, not the record: what is wrong in one must not give its neighbour
+         * another client. */
         size_t its = i < count ? fds.counts[i] : 1, left = mover->fds.count - used;
         lost += !adopt_one(mover, readable ? &record : NULL, &used, its < left ? its : left);
     }

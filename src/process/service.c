@@ -68,8 +68,7 @@ int service_new(const struct config *config, const struct board *board, struct e
     if (r == 0 && loop)
         r = upstreams_new(config, loop, counters, &service->upstreams, reason);
     if (r == 0)
-        r = router_new(
-            config, service->media_types, service->upstreams, &service->router, reason);
+        r = router_new(config, service->media_types, service->upstreams, &service->router, reason);
     if (r < 0) {
         service_free(service);
         return r;

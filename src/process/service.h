@@ -15,8 +15,9 @@
 struct service;
 
 /*
- * @board: what the admin pages show. @loop and @counters: of the worker, for its backends. All three
- * are NULL for a check, which answers nothing; all stay the caller's and must outlive the service. Returns 0, or -errno with the reason.
+ * @board: what the admin pages show. @loop and @counters: of the worker, for its backends. All
+ * three are NULL for a check, which answers nothing; all stay the caller's and must outlive the
+ * service. Returns 0, or -errno with the reason.
  */
 int service_new(const struct config *config, const struct board *board, struct ev_loop *loop,
     struct counters *counters, struct service **ret, struct reason *reason);

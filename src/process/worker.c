@@ -57,10 +57,10 @@ struct worker {
     size_t fd_limit; /* fds that RLIMIT_NOFILE leaves for connections and their files */
     struct door doors[ACTIVATION_SOCKETS_MAX];
     size_t door_count;
-    bool full;     /* MaxConnections= reached: doors are paused */
-    bool retiring; /* the doors close, or are closed */
-    bool cut;      /* its time to drain is over */
-    bool parking;  /* connections are left in the inbox for the next instance */
+    bool full;              /* MaxConnections= reached: doors are paused */
+    bool retiring;          /* the doors close, or are closed */
+    bool cut;               /* its time to drain is over */
+    bool parking;           /* connections are left in the inbox for the next instance */
     double failures_second; /* when the failures below were counted */
     unsigned failures;      /* requests without an answer of a backend in it */
     ev_io channel;
@@ -509,8 +509,8 @@ static int start(struct worker *worker, struct reason *reason)
     mover_init(&worker->mover, worker->loop, &worker->server, setup->inbox, &mover_calls, worker);
     int r = open_access_log(worker, reason);
     if (r == 0)
-        r = service_new(setup->config, setup->board, worker->loop, setup->counters,
-            &worker->service, reason);
+        r = service_new(
+            setup->config, setup->board, worker->loop, setup->counters, &worker->service, reason);
     if (r == 0)
         open_doors(worker);
     return r;

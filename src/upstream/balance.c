@@ -19,8 +19,8 @@ static bool is_candidate(
 }
 
 /*
- * Weighted round robin, spread evenly, as nginx does it: each gets its weight in credit, the richest
- * is chosen and pays for all.
+ * Weighted round robin, spread evenly, as nginx does it: each gets its weight in credit, the
+ * richest is chosen and pays for all.
  */
 static double round_robin(struct upstream_server *server)
 {

@@ -51,8 +51,8 @@ static void conclude_status(struct probe *probe, unsigned status)
     char why[64];
 
     (void)snprintf(why, sizeof why, "its probe was answered with %u", status);
-    conclude(probe,
-        status >= config->probe_status_least && status <= config->probe_status_most, why);
+    conclude(
+        probe, status >= config->probe_status_least && status <= config->probe_status_most, why);
 }
 
 static void read_head(struct probe *probe)
@@ -95,7 +95,8 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int events)
 /* With SendProxy= a connection of our own says that it is one (its address is nobody's). */
 static int compose(const struct probe *probe, struct buffer *out)
 {
-    static const struct address ourselves = {.any.sa_family = AF_UNIX, .length = sizeof(sa_family_t)};
+    static const struct address ourselves = {
+        .any.sa_family = AF_UNIX, .length = sizeof(sa_family_t)};
     unsigned version = (unsigned)probe->config->send_proxy;
     int r = version > 0 ? proxy_header_write(version, &ourselves, &ourselves, out) : 0;
 

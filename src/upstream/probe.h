@@ -6,8 +6,8 @@
 
 /*
  * Asks a server of an upstream for Probe= every ProbeInterval=, over a connection of its own, and
- * says whether it is up: ProbeRise= good answers in a row bring it up, ProbeFall= others down. Until
- * the first ones have come it counts as up.
+ * says whether it is up: ProbeRise= good answers in a row bring it up, ProbeFall= others down.
+ * Until the first ones have come it counts as up.
  */
 struct probe_calls {
     /* Where to connect to; NULL: not known yet, which counts as no answer. */

@@ -46,8 +46,7 @@ static void note_unreachable(struct upstream_server *server, int error)
 {
     count(server, COUNTER_BACKEND_UNREACHED);
     server->failures++;
-    server->retry_after =
-        server->unreachable ? server->retry_after * 2 : RETRY_FIRST_SECONDS;
+    server->retry_after = server->unreachable ? server->retry_after * 2 : RETRY_FIRST_SECONDS;
     if (server->retry_after > RETRY_MOST_SECONDS)
         server->retry_after = RETRY_MOST_SECONDS;
     server->unreachable = true;
@@ -75,7 +74,8 @@ static void note_failure(struct upstream_server *server)
 
 static void on_idle_event(struct ev_loop *loop, ev_io *io, int events);
 
-static struct backend *backend_new(struct upstream *upstream, struct upstream_server *server, int fd)
+static struct backend *backend_new(
+    struct upstream *upstream, struct upstream_server *server, int fd)
 {
     struct backend *backend = calloc(1, sizeof *backend);
 

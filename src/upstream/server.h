@@ -27,13 +27,13 @@ struct upstream_server {
     size_t address_count, next_address;
     struct link idle; /* backends; the last one was used last */
     size_t idle_count;
-    size_t lent;    /* to exchanges and tunnels */
+    size_t lent; /* to exchanges and tunnels */
     size_t dialling;
     struct dial dials[SERVER_DIALS_MAX];
     bool unreachable;
-    double retry_at;     /* when it is dialled again; clock_monotonic_seconds() */
-    double retry_after;  /* seconds: how long that was put off */
-    unsigned fails;      /* since fails_since */
+    double retry_at;    /* when it is dialled again; clock_monotonic_seconds() */
+    double retry_after; /* seconds: how long that was put off */
+    unsigned fails;     /* since fails_since */
     double fails_since, avoid_until;
     double credit; /* of weighted round robin */
     uint32_t hash; /* of its text, for Balance=hash */

@@ -115,8 +115,7 @@ static struct backend *find(struct upstream *upstream, struct demand *demand)
     struct upstream_server *server;
 
     while ((server = balance_choose(upstream, demand)) != NULL) {
-        struct backend *backend =
-            demand->reusable ? upstream_server_take_idle(server) : NULL;
+        struct backend *backend = demand->reusable ? upstream_server_take_idle(server) : NULL;
         if (backend)
             return backend;
         if (upstream->dialling >= upstream->waiting_count) /* each that waits will have one */
@@ -196,8 +195,7 @@ void upstream_grant_new(struct upstream *upstream, struct backend *backend)
 void upstream_note(
     struct upstream *upstream, const struct upstream_server *server, const char *what)
 {
-    (void)snprintf(
-        upstream->why, sizeof upstream->why, "%s: %s", server->config->text, what);
+    (void)snprintf(upstream->why, sizeof upstream->why, "%s: %s", server->config->text, what);
 }
 
 /* ---- as a gateway ---- */
@@ -211,8 +209,8 @@ static int refuse_at_once(
 }
 
 /* Returns DEMAND_WAITS, or why it may not. */
-static int let_wait(struct upstream *upstream, struct demand *demand, unsigned *ret_status,
-    const char **ret_why)
+static int let_wait(
+    struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
     if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
@@ -319,8 +317,8 @@ static void init_lists(struct upstream *upstream)
     struct gateway *gateway = &upstream->gateway;
     struct ev_loop *loop = gateway->loop;
 
-    deadline_list_init(&gateway->send, loop, timeout_seconds(config->send_timeout_usec),
-        exchange_send_expired);
+    deadline_list_init(
+        &gateway->send, loop, timeout_seconds(config->send_timeout_usec), exchange_send_expired);
     deadline_list_init(&gateway->response, loop, timeout_seconds(config->response_timeout_usec),
         exchange_response_expired);
     deadline_list_init(
@@ -366,8 +364,7 @@ int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
         r = -ENOMEM;
     for (size_t i = 0; i < config->server_count && r == 0; i++) {
         upstream->server_count++;
-        r = upstream_server_init(
-            &upstream->servers[i], upstream, &config->servers[i], resolver);
+        r = upstream_server_init(&upstream->servers[i], upstream, &config->servers[i], resolver);
     }
     if (r < 0) {
         upstream_free(upstream);

@@ -12,8 +12,8 @@
  * the gateway of the exchanges and tunnels that use it.
  *
  * A demand is granted a kept connection, or a new one; meanwhile it waits, in the order in which it
- * came. It waits as well while no server can be reached, at the most for HoldTimeout=, and while the
- * upstream is paused. Connections are dialled for the upstream, not for a demand: whoever waits
+ * came. It waits as well while no server can be reached, at the most for HoldTimeout=, and while
+ * the upstream is paused. Connections are dialled for the upstream, not for a demand: whoever waits
  * longest gets the next one.
  */
 struct upstream {
@@ -24,12 +24,12 @@ struct upstream {
     size_t server_count;
     struct link waiting; /* demands */
     size_t waiting_count;
-    size_t dialling;                  /* connections that are being made */
-    struct deadline_list hold;        /* of demands */
+    size_t dialling;                    /* connections that are being made */
+    struct deadline_list hold;          /* of demands */
     struct deadline_list idle, connect; /* of backends, of dials */
     ev_timer retry, change, pause;
     bool paused;
-    size_t turn;    /* where round robin goes on among equals */
+    size_t turn;   /* where round robin goes on among equals */
     char why[256]; /* the last failure, for whoever is refused */
 };
 
@@ -51,8 +51,8 @@ void upstream_pause(struct upstream *upstream, double seconds);
 void upstream_resume(struct upstream *upstream);
 
 /*
- * For servers: something has changed, so that a demand may be granted, or has to be refused; that is
- * done when the present event is over. upstream_note() keeps why a server could not be used.
+ * For servers: something has changed, so that a demand may be granted, or has to be refused; that
+ * is done when the present event is over. upstream_note() keeps why a server could not be used.
  */
 void upstream_go_on(struct upstream *upstream);
 /* A connection has been made: it is whoever's that waits longest. */

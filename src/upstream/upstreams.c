@@ -43,8 +43,7 @@ static int fill(struct upstreams *upstreams, const struct config *config, struct
         upstreams->count += r == 0;
     }
     if (r == 0)
-        r = upstream_new(
-            &stand_in_config, loop, NULL, counters, &upstreams->stand_in, reason);
+        r = upstream_new(&stand_in_config, loop, NULL, counters, &upstreams->stand_in, reason);
     return r;
 }
 

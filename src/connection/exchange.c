@@ -367,7 +367,7 @@ static void take_bytes(struct exchange *exchange, struct span bytes)
         switch_protocols(exchange, rest);
         return;
     case DOWNLOAD_LEFT:
-        connection_end(exchange->connection, COUNTER_END_ABANDONED);
+        forwarding_abandon(exchange->connection);
         return;
     default:
         if (bytes.length == 0) /* a closed one may be tried again */
@@ -419,7 +419,7 @@ static void on_client_writable(struct exchange *exchange)
 
     server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += connection->sent - before;
     if (r < 0)
-        connection_end(connection, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
         forwarding_answered(connection);
     else
@@ -449,7 +449,7 @@ static void receive_body(struct exchange *exchange)
 
     server->counters->values[COUNTER_BYTES_RECEIVED] += received;
     if (r == UPLOAD_LEFT) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
     } else if (r == UPLOAD_MALFORMED || r == UPLOAD_TOO_LARGE) {
         refuse_upload(exchange, r == UPLOAD_MALFORMED ? 400 : 413);
     } else {
@@ -470,7 +470,7 @@ static void receive_more(struct exchange *exchange)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
         return;
     }
     server_of(exchange)->counters->values[COUNTER_BYTES_RECEIVED] += (uint64_t)n;

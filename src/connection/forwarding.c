@@ -73,6 +73,17 @@ void forwarding_fail(struct connection *connection, unsigned status)
         requests_read(connection);
 }
 
+/* As nginx logs a client that was answered nothing because it had left. */
+#define STATUS_CLIENT_LEFT 499
+
+void forwarding_abandon(struct connection *connection)
+{
+    if (connection->status == 0)
+        connection->status = STATUS_CLIENT_LEFT;
+    connection_log_access(connection);
+    connection_end(connection, COUNTER_END_ABANDONED);
+}
+
 /* A body that ends with the connection has no other sign of its end: a reset is none (tcp(7)). */
 void forwarding_break_off(struct connection *connection)
 {

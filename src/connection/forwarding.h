@@ -21,6 +21,8 @@ void forwarding_close_after(struct connection *connection);
 void forwarding_answered(struct connection *connection);
 /* There is none: the client gets @status instead. */
 void forwarding_fail(struct connection *connection, unsigned status);
+/* The client has left. */
+void forwarding_abandon(struct connection *connection);
 /* The answer under way will not be completed, and the client must be able to tell. */
 void forwarding_break_off(struct connection *connection);
 /*

@@ -154,7 +154,9 @@ static unsigned on_find_listener(void *owner, struct span name, bool admin, bool
 /* Whether a message of moved connections can be received: none of its fds may be lost. */
 static bool has_fds(const struct worker *worker)
 {
-    return worker->server.connection_count + worker->server.second_fd_count < worker->fd_limit;
+    return worker->server.connection_count + worker->server.second_fd_count +
+               upstreams_fd_count(service_upstreams(worker->service)) <
+           worker->fd_limit;
 }
 
 static bool has_room(const struct worker *worker)

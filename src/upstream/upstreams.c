@@ -93,6 +93,19 @@ void upstreams_release_idle(struct upstreams *upstreams)
         upstream_release_idle(upstreams->items[i]);
 }
 
+size_t upstreams_fd_count(const struct upstreams *upstreams)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const struct upstream *upstream = upstreams->items[i];
+        count += upstream->dialling;
+        for (size_t j = 0; j < upstream->server_count; j++)
+            count += upstream->servers[j].idle_count;
+    }
+    return count;
+}
+
 size_t upstreams_count(const struct upstreams *upstreams)
 {
     return upstreams->count;

@@ -23,6 +23,8 @@ struct gateway *upstreams_at(struct upstreams *upstreams, size_t index);
 struct gateway *upstreams_find(struct upstreams *upstreams, struct span name);
 /* Closes all kept connections: for a worker that retires. */
 void upstreams_release_idle(struct upstreams *upstreams);
+/* How many fds are open that no connection has: kept ones, and those that are being made. */
+size_t upstreams_fd_count(const struct upstreams *upstreams);
 /* How many there are, in the order of the configuration. */
 size_t upstreams_count(const struct upstreams *upstreams);
 struct upstream *upstreams_get(struct upstreams *upstreams, size_t index);

@@ -127,6 +127,8 @@ static void test_shape(void **state)
         {SPAN("A: xb\r\nC:\r\n\r\n"), 0, 4, 7, 9, false},
         {SPAN("A: bx\r\nC:\r\n\r\n"), 0, 3, 7, 9, false},
         {SPAN("A; b\r\nC:\r\n\r\n"), 0, 3, 6, 8, false},
+        {SPAN("A: b\r\nC:\r\n\r\n"), 6, 3, 6, 8, false}, /* spans from elsewhere */
+        {SPAN("A: b\r\nC:\r\n\r\n"), 0, 0, 6, 8, false},
     };
 
     (void)state;

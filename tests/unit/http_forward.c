@@ -475,7 +475,7 @@ static void test_many_options(void **state)
     assert_int_equal(forward(buffer_string(&head), &(struct client){0}, &out), 0);
     assert_null(strstr(buffer_string(&out), "\r\nN"));
     for (int i = 100; i < 250; i++) {
-        char line[16];
+        char line[32];
         (void)snprintf(line, sizeof line, "\r\nX%03d: x\r\n", i);
         assert_non_null(strstr(buffer_string(&out), line));
     }

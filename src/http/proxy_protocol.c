@@ -25,8 +25,7 @@ static bool read_port(struct span text, in_port_t *ret)
 {
     uint64_t port;
 
-    if (text.length > 5 || (text.length > 1 && text.at[0] == '0') || span_to_u64(text, &port) < 0 ||
-        port > 65535)
+    if ((text.length > 1 && text.at[0] == '0') || span_to_u64(text, &port) < 0 || port > 65535)
         return false;
     *ret = htons((uint16_t)port);
     return true;

@@ -17,10 +17,10 @@ static void assert_span(struct span span, const char *expected)
 }
 
 static const struct field some[] = {
-    {SPAN("X"), SPAN("a ,b")},
-    {SPAN("Y"), SPAN("no")},
-    {SPAN("x"), SPAN("")},
-    {SPAN("X"), SPAN("c,\t,d d")},
+    {SPAN("X"), SPAN("a ,b"), FIELD_OTHER},
+    {SPAN("Y"), SPAN("no"), FIELD_OTHER},
+    {SPAN("x"), SPAN(""), FIELD_OTHER},
+    {SPAN("X"), SPAN("c,\t,d d"), FIELD_OTHER},
 };
 #define SOME (sizeof some / sizeof *some)
 
@@ -49,6 +49,28 @@ static void test_list(void **state)
     assert_int_equal(count, 6);
 }
 
+static void test_by_kind(void **state)
+{
+    static const struct field fields[] = {
+        {SPAN("Upgrade"), SPAN("a, b"), FIELD_UPGRADE},
+        {SPAN("Te"), SPAN("x"), FIELD_TE},
+        {SPAN("upgrade"), SPAN("c"), FIELD_UPGRADE},
+    };
+    static const char *const expected[] = {"a", "b", "c"};
+    struct list_walk walk = {.kind = FIELD_UPGRADE};
+    struct span element;
+    size_t count = 0;
+
+    (void)state;
+    assert_span(fields_find_kind(fields, 3, FIELD_UPGRADE), "a, b");
+    assert_span(fields_find_kind(fields, 3, FIELD_HOST), NULL);
+    assert_int_equal(fields_count_kind(fields, 3, FIELD_UPGRADE), 2);
+    assert_int_equal(fields_count_kind(fields, 3, FIELD_HOST), 0);
+    while (fields_list_next(fields, 3, &walk, &element))
+        assert_span(element, expected[count++]);
+    assert_int_equal(count, 3);
+}
+
 static void test_connection_options(void **state)
 {
     static const struct {
@@ -64,8 +86,8 @@ static void test_connection_options(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct field fields[] = {
-            {SPAN("Other"), SPAN("close, keep-alive")}, {SPAN("connection"), rows[i].value}};
+        struct field fields[] = {{SPAN("Other"), SPAN("close, keep-alive"), FIELD_OTHER},
+            {SPAN("connection"), rows[i].value, FIELD_CONNECTION}};
         struct connection_options options = fields_connection_options(fields, 2);
         assert_int_equal(options.close, rows[i].options.close);
         assert_int_equal(options.keep_alive, rows[i].options.keep_alive);
@@ -89,6 +111,7 @@ static void test_pieces(void **state)
     field_complete(&field);
     assert_span(field.name, "Name");
     assert_span(field.value, "a b");
+    assert_int_equal(field.kind, FIELD_OTHER);
     field = (struct field){0};
     field_extend(&field.name, line + 13, 5);
     field_complete(&field);
@@ -134,8 +157,8 @@ static void test_shape(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *at = rows[i].text.at;
-        struct field fields[] = {{{at + rows[i].a, 1}, {at + rows[i].b, 1}},
-            {{at + rows[i].c, 1}, {at + rows[i].empty, 0}}};
+        struct field fields[] = {{{at + rows[i].a, 1}, {at + rows[i].b, 1}, FIELD_OTHER},
+            {{at + rows[i].c, 1}, {at + rows[i].empty, 0}, FIELD_OTHER}};
         const char *why = fields_check_shape(fields, 2, at, at + rows[i].text.length);
         if (!why != rows[i].good)
             fail_msg("row %zu: %s", i, why ? why : "good");
@@ -147,7 +170,7 @@ static void test_shape_of_bytes(void **state)
     (void)state;
     for (int c = 0; c < 256; c++) {
         char text[] = "A?: b?d\r\n\r\n";
-        struct field field = {{text, 2}, {text + 4, 3}};
+        struct field field = {{text, 2}, {text + 4, 3}, FIELD_OTHER};
         bool token = c != '\0' && (strchr("!#$%&'*+-.^_`|~", c) || (c >= '0' && c <= '9') ||
                                       ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'));
         text[1] = (char)c;
@@ -164,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find_and_count),
         cmocka_unit_test(test_list),
+        cmocka_unit_test(test_by_kind),
         cmocka_unit_test(test_connection_options),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_shape),

@@ -38,6 +38,7 @@ static const struct config_key server_keys[] = {
     {"MaxRanges", value_set_number, SERVER(max_ranges), DEFAULT("16"), RANGE("1", "64")},
     {"MaxConnections", value_set_number, SERVER(max_connections), DEFAULT("10000"),
         RANGE("1", "1000000")},
+    {"CacheSize", value_set_size, SERVER(cache_size), DEFAULT("16M"), RANGE("0", "64G")},
     {"AccessLog", value_set_access_log, SERVER(access_log), DEFAULT("off")},
     {"AccessLogFile", value_set_path, SERVER(access_log_file)},
     {"ControlSocket", value_set_socket_path, SERVER(control_socket)},

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handler/cache.h"
 #include "handler/files.h"
 #include "http/path.h"
 
@@ -28,6 +29,7 @@ struct router {
     size_t route_count;
     struct entry *entries; /* sorted by host, then path, both by bytes */
     size_t entry_count;
+    struct cache *cache; /* of all routes */
 };
 
 static int span_compare(struct span a, struct span b)
@@ -68,7 +70,7 @@ static int add_route(struct router *router, const struct config_route *config, u
     const struct media_types *types, struct reason *reason)
 {
     struct route *route = &router->routes[router->route_count];
-    int r = files_new(config, types, max_ranges, &route->files, reason);
+    int r = files_new(config, types, max_ranges, router->cache, &route->files, reason);
 
     if (r < 0)
         return r;
@@ -114,7 +116,7 @@ static int fill(struct router *router, const struct config *config, const struct
 {
     router->routes = calloc(config->route_count + 1, sizeof *router->routes);
     router->entries = calloc(count_entries(config) + 1, sizeof *router->entries);
-    if (!router->routes || !router->entries)
+    if (!router->routes || !router->entries || cache_new(config->cache_size, &router->cache) < 0)
         return reason_set(reason, -ENOMEM, "out of memory");
     for (size_t i = 0; i < config->route_count; i++) {
         int r = add_route(router, &config->routes[i], config->max_ranges, types, reason);
@@ -147,6 +149,7 @@ void router_free(struct router *router)
         return;
     for (size_t i = 0; i < router->route_count; i++)
         files_free(router->routes[i].files);
+    cache_free(router->cache);
     free(router->routes);
     free(router->entries);
     free(router);

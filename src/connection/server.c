@@ -46,6 +46,7 @@ void server_destroy(struct server *server)
     deadline_list_deinit(&server->send);
     deadline_list_deinit(&server->linger);
     answer_destroy(&server->answer);
+    held_destroy(&server->held);
     reading_pool_destroy(&server->readings);
 }
 

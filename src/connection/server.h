@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "connection/answer.h"
+#include "connection/held.h"
 #include "connection/reading.h"
 #include "http/date.h"
 #include "net/deadline.h"
@@ -52,6 +53,7 @@ struct server {
     struct reading_pool readings;
     struct head_limits head_limits;
     struct answer answer;
+    struct held held; /* of the connection whose turn it is */
     char date[DATE_TEXT_MAX];
     time_t date_second;
 

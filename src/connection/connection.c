@@ -499,6 +499,11 @@ static void on_readable(struct connection *connection)
     }
 }
 
+void connection_receive(struct connection *connection)
+{
+    on_readable(connection);
+}
+
 static void on_writable(struct connection *connection)
 {
     uint64_t before = connection->sent;

@@ -58,6 +58,8 @@ struct connection *connection_new(
  */
 void connection_resume(
     struct connection *connection, enum connection_state state, int64_t deadline_usec);
+/* Looks for a request in the socket before the loop has found one. It may be gone afterwards. */
+void connection_receive(struct connection *connection);
 /* Ends it now, counts @reason, frees everything, and tells the server's owner. */
 void connection_end(struct connection *connection, enum counter reason);
 /* What its server's retirement means for it now. It may be gone afterwards. */

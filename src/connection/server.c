@@ -53,7 +53,9 @@ void server_destroy(struct server *server)
 void server_accept(struct server *server, int fd, const struct address *peer, unsigned listener)
 {
     server->counters->values[COUNTER_ACCEPTED]++;
-    (void)connection_new(server, fd, peer, listener); /* counts its own failure */
+    struct connection *connection = connection_new(server, fd, peer, listener);
+    if (connection)                     /* else its failure is counted */
+        connection_receive(connection); /* most clients send theirs at once */
 }
 
 void server_retire(struct server *server, enum retirement retirement)

@@ -414,10 +414,12 @@ static void on_backend(struct ev_loop *loop, ev_io *io, int events)
 static void on_client_writable(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
-    uint64_t before = connection->sent;
-    int r = flow_flush(&exchange->download.flow, connection->io.fd, &connection->sent);
+    uint64_t sent = 0;
+    int r = flow_flush(&exchange->download.flow, connection->io.fd, &sent);
 
-    server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += connection->sent - before;
+    server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += sent;
+    if (exchange_has_answered(exchange)) /* else it was of former answers, or interim ones */
+        connection->sent += sent;
     if (r < 0)
         forwarding_abandon(connection);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
@@ -538,6 +540,17 @@ void exchange_resume(struct exchange *exchange, double seconds_left)
     struct gateway *gateway = backend->gateway;
     deadline_shorten(
         exchange->silent ? &gateway->response : &gateway->send, &backend->deadline, seconds_left);
+}
+
+void exchange_send_before(struct exchange *exchange, struct held *held)
+{
+    int r = flow_keep(&exchange->download.flow, buffer_span(&held->bytes));
+
+    held_drop(held);
+    if (r < 0)
+        connection_end(exchange->connection, COUNTER_END_FAILED);
+    else
+        settle(exchange, false);
 }
 
 void exchange_free(struct exchange *exchange)

@@ -49,7 +49,11 @@ bool forwarding_begin(
     connection->status = 0;
     connection_set_state(connection, CONNECTION_EXCHANGE);
     unsigned status = exchange_begin(connection, handler, patience, attempts);
-    return status > 0 && answer_failure(connection, handler, status);
+    if (status > 0)
+        return answer_failure(connection, handler, status);
+    if (!requests_send_held(connection)) /* answers to requests before this one */
+        exchange_send_before(connection->exchange, &connection->server->held);
+    return false;
 }
 
 void forwarding_close_after(struct connection *connection)

@@ -8,10 +8,12 @@
 static bool request_is_read(struct connection *connection)
 {
     struct reading *reading = connection->reading;
+    const struct exchange *exchange = connection->exchange;
 
-    if (connection->exchange && connection->exchange->upload.whole)
+    if (exchange && exchange->upload.whole)
         return true;
-    if (!upload_is_here(reading))
+    /* What lies behind the head of one that is not replayable is not its body's beginning. */
+    if ((exchange && !exchange->upload.replayable) || !upload_is_here(reading))
         return false;
     reading_start_body(reading);
     return reading_skip_body(reading) == BODY_COMPLETE;

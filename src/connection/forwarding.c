@@ -56,9 +56,10 @@ bool forwarding_begin(
 
 void forwarding_close_after(struct connection *connection)
 {
-    if (connection->close)
-        return;
-    connection_close_after(connection, COUNTER_END_ANNOUNCED, !connection->exchange->upload.whole);
+    bool linger = !connection->exchange->upload.whole;
+
+    connection_close_after(
+        connection, connection->close ? connection->reason : COUNTER_END_ANNOUNCED, linger);
 }
 
 void forwarding_answered(struct connection *connection)

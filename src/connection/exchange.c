@@ -41,7 +41,7 @@ static bool is_idempotent(enum method method)
 
 bool exchange_has_answered(const struct exchange *exchange)
 {
-    return exchange->download.state != DOWNLOAD_HEAD;
+    return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
 }
 
 /* ---- what is waited for ---- */

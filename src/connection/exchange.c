@@ -44,6 +44,14 @@ bool exchange_has_answered(const struct exchange *exchange)
     return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
 }
 
+/* The client is gone, or has to go. An answer that it had something of is in the access log. */
+static void end(struct exchange *exchange, enum counter reason)
+{
+    if (exchange_has_answered(exchange))
+        connection_log_access(exchange->connection);
+    connection_end(exchange->connection, reason);
+}
+
 /* ---- what is waited for ---- */
 
 static bool takes_body(const struct exchange *exchange)
@@ -367,7 +375,7 @@ static void take_bytes(struct exchange *exchange, struct span bytes)
         switch_protocols(exchange, rest);
         return;
     case DOWNLOAD_LEFT:
-        connection_end(exchange->connection, COUNTER_END_ABANDONED);
+        end(exchange, COUNTER_END_ABANDONED);
         return;
     default:
         if (bytes.length == 0) /* a closed one may be tried again */
@@ -419,7 +427,7 @@ static void on_client_writable(struct exchange *exchange)
 
     server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += connection->sent - before;
     if (r < 0)
-        connection_end(connection, COUNTER_END_ABANDONED);
+        end(exchange, COUNTER_END_ABANDONED);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
         forwarding_answered(connection);
     else
@@ -432,7 +440,7 @@ static void refuse_upload(struct exchange *exchange, unsigned status)
     struct connection *connection = exchange->connection;
 
     if (exchange_has_answered(exchange))
-        connection_end(connection, COUNTER_END_REFUSED);
+        end(exchange, COUNTER_END_REFUSED);
     else
         forwarding_fail(connection, status);
 }
@@ -449,7 +457,7 @@ static void receive_body(struct exchange *exchange)
 
     server->counters->values[COUNTER_BYTES_RECEIVED] += received;
     if (r == UPLOAD_LEFT) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        end(exchange, COUNTER_END_ABANDONED);
     } else if (r == UPLOAD_MALFORMED || r == UPLOAD_TOO_LARGE) {
         refuse_upload(exchange, r == UPLOAD_MALFORMED ? 400 : 413);
     } else {
@@ -470,7 +478,7 @@ static void receive_more(struct exchange *exchange)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        end(exchange, COUNTER_END_ABANDONED);
         return;
     }
     server_of(exchange)->counters->values[COUNTER_BYTES_RECEIVED] += (uint64_t)n;

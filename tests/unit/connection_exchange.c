@@ -507,29 +507,12 @@ static void test_bad_answers(void **state)
     }
 }
 
-static int connect_over_tcp(void)
-{
-    struct address any = {.ipv4 = {.sin_family = AF_INET}, .length = sizeof any.ipv4};
-    CLEANUP_FD int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    any.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(listener, &any.any, any.length), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, &any.any, &any.length), 0);
-    assert_int_equal(connect(client, &any.any, any.length), 0);
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    assert_true(fd >= 0);
-    server_accept(&place->server, fd, &any, PLAIN);
-    return client;
-}
-
 /* A body that ends with the connection: a clean end would say that it is whole (RFC 9112 §8). */
 static void test_reset_where_the_end_says_something(void **state)
 {
     (void)state;
     for (unsigned whole = 0; whole < 2; whole++) {
-        int client = connect_over_tcp();
+        int client = connect_over_tcp(place, PLAIN);
         char bytes[1000];
         say(client, "GET / HTTP/1.0\r\n\r\n");
         (void)hear(fake_fd(fake));
@@ -756,7 +739,7 @@ static void test_when_the_backend_has_to_speak(void **state)
     assert_true(deadline_left(&only_connection(place)->deadline) < 0);
     only_connection(place)->exchange->backend->deadline.at -= 50;
     say(client, "GET /"); /* that is the client's doing */
-    assert_true(response_left() < 10);
+    assert_true(response_left() < 11);
     say(fake_fd(fake), "HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n");
     assert_true(response_left() > 59);
     /* While the client takes nothing, nothing is expected of the backend. */

@@ -395,6 +395,24 @@ static inline int connect_client(struct place *place, unsigned listener, bool sm
     return pair[1];
 }
 
+/* The same over TCP, whose resets can be seen. */
+static inline int connect_over_tcp(struct place *place, unsigned listener)
+{
+    struct address any = {.ipv4 = {.sin_family = AF_INET}, .length = sizeof any.ipv4};
+    CLEANUP_FD int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    any.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(socket_fd, &any.any, any.length), 0);
+    assert_int_equal(listen(socket_fd, 1), 0);
+    assert_int_equal(getsockname(socket_fd, &any.any, &any.length), 0);
+    assert_int_equal(connect(client, &any.any, any.length), 0);
+    int fd = accept4(socket_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(fd >= 0);
+    server_accept(&place->server, fd, &any, listener);
+    return client;
+}
+
 static inline struct connection *only_connection(const struct place *place)
 {
     assert_int_equal(place->server.connection_count, 1);

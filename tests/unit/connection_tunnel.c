@@ -267,11 +267,13 @@ static void test_time_without_traffic(void **state)
         assert_true(time_left() > 59);
     }
     fd_close(client);
-    fake_close(fake);
-    turn();
+}
 
+static void test_time_is_over(void **state)
+{
+    (void)state;
     fake->gateway.tunnel.seconds = 0.01;
-    client = connect_client(place, TUNNEL, false);
+    int client = connect_client(place, TUNNEL, false);
     wait_for_count(place, COUNTER_END_IDLE);
     assert_true(is_closed(client));
     assert_true(is_closed(fake_fd(fake)));
@@ -325,6 +327,7 @@ int main(void)
         PROXYING(test_nobody_reads),
         PROXYING(test_cut),
         PROXYING(test_time_without_traffic),
+        PROXYING(test_time_is_over),
         PROXYING(test_back_pressure),
     };
 

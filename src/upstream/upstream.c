@@ -84,7 +84,10 @@ static bool holds(const struct upstream *upstream)
     return upstream->config->hold_timeout_usec > 0;
 }
 
-/* When the next server that cannot be reached may be tried again; below 0: none of them. */
+/*
+ * When the next server that cannot be reached may be tried again; below 0: none of them. Who makes
+ * room, resumes or brings a server up says so.
+ */
 static double next_retry(const struct upstream *upstream)
 {
     double first = -1;
@@ -92,7 +95,7 @@ static double next_retry(const struct upstream *upstream)
     for (size_t i = 0; i < upstream->server_count; i++) {
         const struct upstream_server *server = &upstream->servers[i];
         if (server->unreachable && !server->probe.down && server->dialling == 0 &&
-            (first < 0 || server->retry_at < first))
+            upstream_server_has_room(server) && (first < 0 || server->retry_at < first))
             first = server->retry_at;
     }
     return first;
@@ -103,7 +106,7 @@ static void arm_retry(struct upstream *upstream)
     double at = next_retry(upstream), after = at - clock_monotonic_seconds();
 
     ev_timer_stop(upstream->gateway.loop, &upstream->retry);
-    if (upstream->waiting_count == 0 || at < 0)
+    if (upstream->waiting_count == 0 || upstream->paused || at < 0)
         return;
     ev_timer_set(&upstream->retry, after > 0 ? after : 0, 0);
     ev_timer_start(upstream->gateway.loop, &upstream->retry);

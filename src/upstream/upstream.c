@@ -215,7 +215,10 @@ static int refuse_at_once(
 static int let_wait(
     struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    /* What has just changed is for those first who wait already. */
+    bool pending = ev_is_pending(&upstream->change);
+
+    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
     if (upstream->waiting_count >= upstream->config->max_waiting) {
         (void)snprintf(upstream->why, sizeof upstream->why, "MaxWaiting= requests wait already");
@@ -234,7 +237,7 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
 {
     struct upstream *upstream = of_gateway(gateway);
 
-    if (!upstream->paused) {
+    if (!upstream->paused && !ev_is_pending(&upstream->change)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
         upstream->waiting_count--;

@@ -220,7 +220,8 @@ static int let_wait(
 
     if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
-    if (upstream->waiting_count >= upstream->config->max_waiting) {
+    /* Who only waits for its own connection is not one too many. */
+    if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {
         (void)snprintf(upstream->why, sizeof upstream->why, "MaxWaiting= requests wait already");
         return refuse_at_once(upstream, 503, ret_status, ret_why);
     }

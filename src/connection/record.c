@@ -322,6 +322,24 @@ static bool is_exchange_consistent(const struct record *record)
            (backend->state == DOWNLOAD_HEAD || record->status != 0);
 }
 
+/*
+ * An end is passed on right behind the last byte, and when both are, there is no tunnel any more.
+ * From a backend that is waited for nothing has come.
+ */
+static bool is_tunnel_consistent(const struct record *record)
+{
+    const struct record_backend *backend = &record->backend;
+
+    if (record->kind != RECORD_TUNNEL)
+        return true;
+    if (!record->with_backend)
+        return record->unsent.length == 0 && !backend->client_ended && !backend->backend_ended &&
+               !backend->client_told && !backend->backend_told;
+    return backend->backend_told == (backend->client_ended && backend->unsent.length == 0) &&
+           backend->client_told == (backend->backend_ended && record->unsent.length == 0) &&
+           !(backend->client_told && backend->backend_told);
+}
+
 /* Whether the fields belong together for what the connection was doing. */
 static bool is_consistent(const struct record *record)
 {
@@ -345,7 +363,7 @@ static bool is_consistent(const struct record *record)
         return false;
     if ((record->close || record->kind == RECORD_LINGER) && record->reason == 0)
         return false;
-    return is_exchange_consistent(record) && parts_fit(record);
+    return is_exchange_consistent(record) && is_tunnel_consistent(record) && parts_fit(record);
 }
 
 /* Fails where the lengths do not fit each other: then nobody knows where the next one begins. */

@@ -180,6 +180,9 @@ int record_append(struct buffer *message, const struct record *record)
         length += behind[i].length;
     if (length > RECORD_MESSAGE_MAX - message->length)
         return -EMSGSIZE;
+    memcpy(&head, message->bytes, sizeof head);
+    if (head.count == RECORD_FDS_MAX)
+        return -EMSGSIZE;
     int r = buffer_reserve(message, length);
     if (r < 0)
         return r;
@@ -194,7 +197,6 @@ int record_append(struct buffer *message, const struct record *record)
     }
     for (size_t i = 0; i < sizeof behind / sizeof *behind; i++)
         append(message, behind[i].at, behind[i].length);
-    memcpy(&head, message->bytes, sizeof head);
     head.fds[head.count++] = (uint8_t)record_fd_count(record);
     memcpy(message->bytes, &head, sizeof head);
     return 0;

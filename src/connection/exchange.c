@@ -41,7 +41,7 @@ static bool is_idempotent(enum method method)
 
 bool exchange_has_answered(const struct exchange *exchange)
 {
-    return exchange->download.state != DOWNLOAD_HEAD;
+    return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
 }
 
 /* ---- what is waited for ---- */
@@ -418,7 +418,7 @@ static void on_client_writable(struct exchange *exchange)
     int r = flow_flush(&exchange->download.flow, connection->io.fd, &sent);
 
     server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += sent;
-    if (exchange_has_answered(exchange)) /* else it was of former answers, or interim ones */
+    if (exchange->download.state != DOWNLOAD_HEAD) /* else of former answers, or interim ones */
         connection->sent += sent;
     if (r < 0)
         forwarding_abandon(connection);
@@ -434,7 +434,7 @@ static void refuse_upload(struct exchange *exchange, unsigned status)
     struct connection *connection = exchange->connection;
 
     if (exchange_has_answered(exchange))
-        connection_end(connection, COUNTER_END_REFUSED);
+        forwarding_end(connection, COUNTER_END_REFUSED);
     else
         forwarding_fail(connection, status);
 }

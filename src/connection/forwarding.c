@@ -8,10 +8,12 @@
 static bool request_is_read(struct connection *connection)
 {
     struct reading *reading = connection->reading;
+    const struct exchange *exchange = connection->exchange;
 
-    if (connection->exchange && connection->exchange->upload.whole)
+    if (exchange && exchange->upload.whole)
         return true;
-    if (!upload_is_here(reading))
+    /* What lies behind the head of one that is not replayable is not its body's beginning. */
+    if ((exchange && !exchange->upload.replayable) || !upload_is_here(reading))
         return false;
     reading_start_body(reading);
     return reading_skip_body(reading) == BODY_COMPLETE;
@@ -58,9 +60,10 @@ bool forwarding_begin(
 
 void forwarding_close_after(struct connection *connection)
 {
-    if (connection->close)
-        return;
-    connection_close_after(connection, COUNTER_END_ANNOUNCED, !connection->exchange->upload.whole);
+    bool linger = !connection->exchange->upload.whole;
+
+    connection_close_after(
+        connection, connection->close ? connection->reason : COUNTER_END_ANNOUNCED, linger);
 }
 
 void forwarding_answered(struct connection *connection)
@@ -84,8 +87,13 @@ void forwarding_abandon(struct connection *connection)
 {
     if (connection->status == 0)
         connection->status = STATUS_CLIENT_LEFT;
+    forwarding_end(connection, COUNTER_END_ABANDONED);
+}
+
+void forwarding_end(struct connection *connection, enum counter reason)
+{
     connection_log_access(connection);
-    connection_end(connection, COUNTER_END_ABANDONED);
+    connection_end(connection, reason);
 }
 
 /* A body that ends with the connection has no other sign of its end: a reset is none (tcp(7)). */
@@ -95,8 +103,7 @@ void forwarding_break_off(struct connection *connection)
 
     if (connection->exchange->download.body == FORWARD_CLOSE)
         (void)setsockopt(connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    connection_log_access(connection);
-    connection_end(connection, COUNTER_END_FAILED);
+    forwarding_end(connection, COUNTER_END_FAILED);
 }
 
 void forwarding_switch(struct connection *connection, struct backend *backend,

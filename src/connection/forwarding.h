@@ -23,6 +23,8 @@ void forwarding_answered(struct connection *connection);
 void forwarding_fail(struct connection *connection, unsigned status);
 /* The client has left. */
 void forwarding_abandon(struct connection *connection);
+/* It has to go in the middle of its answer. */
+void forwarding_end(struct connection *connection, enum counter reason);
 /* The answer under way will not be completed, and the client must be able to tell. */
 void forwarding_break_off(struct connection *connection);
 /*

@@ -84,7 +84,10 @@ static bool holds(const struct upstream *upstream)
     return upstream->config->hold_timeout_usec > 0;
 }
 
-/* When the next server that cannot be reached may be tried again; below 0: none of them. */
+/*
+ * When the next server that cannot be reached may be tried again; below 0: none of them. Who makes
+ * room, resumes or brings a server up says so.
+ */
 static double next_retry(const struct upstream *upstream)
 {
     double first = -1;
@@ -92,7 +95,7 @@ static double next_retry(const struct upstream *upstream)
     for (size_t i = 0; i < upstream->server_count; i++) {
         const struct upstream_server *server = &upstream->servers[i];
         if (server->unreachable && !server->probe.down && server->dialling == 0 &&
-            (first < 0 || server->retry_at < first))
+            upstream_server_has_room(server) && (first < 0 || server->retry_at < first))
             first = server->retry_at;
     }
     return first;
@@ -103,7 +106,7 @@ static void arm_retry(struct upstream *upstream)
     double at = next_retry(upstream), after = at - clock_monotonic_seconds();
 
     ev_timer_stop(upstream->gateway.loop, &upstream->retry);
-    if (upstream->waiting_count == 0 || at < 0)
+    if (upstream->waiting_count == 0 || upstream->paused || at < 0)
         return;
     ev_timer_set(&upstream->retry, after > 0 ? after : 0, 0);
     ev_timer_start(upstream->gateway.loop, &upstream->retry);
@@ -212,9 +215,13 @@ static int refuse_at_once(
 static int let_wait(
     struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    /* What has just changed is for those first who wait already. */
+    bool pending = ev_is_pending(&upstream->change);
+
+    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
-    if (upstream->waiting_count >= upstream->config->max_waiting) {
+    /* Who only waits for its own connection is not one too many. */
+    if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {
         (void)snprintf(upstream->why, sizeof upstream->why, "MaxWaiting= requests wait already");
         return refuse_at_once(upstream, 503, ret_status, ret_why);
     }
@@ -231,7 +238,7 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
 {
     struct upstream *upstream = of_gateway(gateway);
 
-    if (!upstream->paused) {
+    if (!upstream->paused && !ev_is_pending(&upstream->change)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
         upstream->waiting_count--;

@@ -58,7 +58,8 @@ LOAD := $(BUILD)/tests/support/load
 SPOILER := $(BUILD)/tests/support/spoiler
 LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-STATIC_TESTS := tests/layers tests/format tests/install tests/completion tests/catalog
+STATIC_TESTS := tests/layers tests/format tests/install tests/completion tests/catalog \
+	tests/pages
 SCENARIO_TESTS := $(wildcard tests/scenario/*.t)
 GUEST_TESTS := $(wildcard tests/guest/*.t)
 
@@ -182,10 +183,23 @@ bench-reload: $(BUILD)/baton $(LOAD)
 packages-check:
 	$(PROVE) tests/packages
 
-##   make format           let clang-format 14 change the source
+##   make manifests-check  the files of packaging/container, with node and packages of npm
+# Read as what they are for would read them. Only CI has to have what that needs.
+MANIFESTS := $(BUILD)/manifests
+.PHONY: manifests-check
+manifests-check: $(MANIFESTS)/package.json
+	$(PROVE) --exec node tests/manifests/check.mjs :: $(abspath $(MANIFESTS))
+
+$(MANIFESTS)/package.json: tests/manifests/package.json
+	@mkdir -p $(@D)
+	@cp $< $@
+	@cd $(@D) && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts
+
+##   make format           let clang-format 14 change the source, and wrap the man pages
 .PHONY: format
 format:
 	@tests/format --write
+	@tests/pages --write
 
 ##   make lint             clang-tidy over the source
 .PHONY: lint

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "observe/report.h"
+#include "process/catalog.h"
 #include "process/notify.h"
 #include "process/reload.h"
 #include "process/stop.h"
@@ -70,7 +71,8 @@ static void begin_serving(struct supervisor *supervisor)
 
     ev_timer_stop(supervisor->loop, &supervisor->adoption);
     board_sum(&supervisor->board, &sums);
-    log_notice("Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
+    log_explained(LOG_NOTICE, CATALOG_SERVING,
+        "Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
         generation->number, generation->wanted, generation->wanted == 1 ? "" : "s",
         sums.values[COUNTER_ADOPTED]);
     reload_end(supervisor);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/cpus.h"
 #include "process/worker.h"
 
@@ -136,7 +137,7 @@ static void on_child_gone(struct child *child, int status)
         generation->shared->calls->failed(generation, text);
         return;
     case GENERATION_CURRENT:
-        log_error("%s", text);
+        log_explained(LOG_ERR, CATALOG_WORKER_DIED, "%s", text);
         on_crash(generation, lived);
         return;
     case GENERATION_RETIRING:

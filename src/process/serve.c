@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/dispatch.h"
 #include "process/notify.h"
 #include "process/reload.h"
@@ -33,7 +34,7 @@ static void on_park_found(void *owner, bool kept)
 
     supervisor->board.head->parking = kept;
     if (!kept)
-        log_info(
+        log_explained(LOG_INFO, CATALOG_NOTHING_KEPT,
             "systemd keeps no fds for this service (FileDescriptorStoreMax=): connections do not "
             "outlive a restart");
 }
@@ -185,7 +186,8 @@ int serve_main(const struct supervisor_options *options)
         if (r == 0)
             r = begin(&supervisor, state_fd, failure.text, &reason);
         if (r < 0) {
-            log_error("Cannot start: %s", reason.text[0] ? reason.text : strerror(-r));
+            log_explained(LOG_ERR, CATALOG_CANNOT_START, "Cannot start: %s",
+                reason.text[0] ? reason.text : strerror(-r));
             notify_status(reason.text);
             release(&supervisor);
             return 1;

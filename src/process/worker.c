@@ -16,6 +16,7 @@
 #include "connection/server.h"
 #include "net/listener.h"
 #include "observe/access_log.h"
+#include "process/catalog.h"
 #include "process/channel.h"
 #include "process/mover.h"
 #include "process/service.h"
@@ -111,7 +112,8 @@ static void on_exhausted(struct listener *listener, int error)
     struct worker *worker = listener->owner;
 
     count(worker, COUNTER_ACCEPT_PAUSED_FDS);
-    log_warning("Cannot accept: %s; trying again in a second", strerror(error));
+    log_explained(LOG_WARNING, CATALOG_CANNOT_ACCEPT, "Cannot accept: %s; trying again in a second",
+        strerror(error));
 }
 
 static const struct listener_calls listener_calls = {on_accepted, on_exhausted};
@@ -329,7 +331,8 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
     size_t left = worker->server.connection_count;
 
     (void)events;
-    log_warning("The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
+    log_explained(LOG_WARNING, CATALOG_DRAIN_CUT,
+        "The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
     worker->cut = true;
     server_cut(&worker->server);
     ev_break(loop, EVBREAK_ALL);
@@ -367,7 +370,8 @@ static enum retirement way_to_retire(struct worker *worker, const struct message
     if (sscanf(message->text, "%d %d", &oldest, &newest) == 2 && oldest <= RECORD_VERSION &&
         RECORD_VERSION <= newest)
         return RETIRING_MOVE;
-    log_info("The next generation does not read our records (version %d): connections drain here",
+    log_explained(LOG_INFO, CATALOG_RECORDS_DIFFER,
+        "The next generation does not read our records (version %d): connections drain here",
         RECORD_VERSION);
     return RETIRING_DRAIN;
 }
@@ -420,7 +424,7 @@ static void read_channel(struct worker *worker)
         on_message(worker, &message);
     if (r == CHANNEL_EMPTY)
         return;
-    log_warning(
+    log_explained(LOG_WARNING, CATALOG_SUPERVISOR_GONE,
         "The supervisor is gone: finishing %zu connections", worker->server.connection_count);
     ev_io_stop(worker->loop, &worker->channel);
     worker->parking = worker->setup->board->head->parking;

@@ -98,6 +98,20 @@ sub restart($self, @options)
     return 1000 * (clock_gettime(CLOCK_MONOTONIC) - $began);
 }
 
+# How much of the system it can reach, as systemd rates it, from 0 to 10.
+sub exposure($self)
+{
+    my ($level) = $self->{guest}->run(qw(systemd-analyze security --no-pager), UNIT)->out
+        =~ /Overall exposure level for baton.service: (\d+\.\d+)/;
+    return $level // 10;
+}
+
+# Its journal with what the catalog explains of it.
+sub explained($self)
+{
+    return $self->{guest}->must(qw(journalctl --boot --no-pager --catalog --unit), UNIT);
+}
+
 # Kills the supervisor, and waits until its workers are gone and the next instance answers. Returns
 # how long that took, in milliseconds.
 sub crash($self, $signal = 'KILL')
@@ -225,6 +239,7 @@ sub is_refused($self, $reason, $change)
     Test::More::like($said, $reason, 'and with the reason');
     Test::More::is($self->pid,     $pid,     'the former process serves');
     Test::More::is($self->version, $version, 'and is the former version');
+    Test::More::like($self->explained, qr/Subject: Baton refused to reload/, 'journalctl explains it');
     return $said;
 }
 

@@ -564,6 +564,12 @@ sub done($self)
     $self->{connection}{unanswered}-- unless $self->{answered}++;
 }
 
+# Whether any of an answer was sent.
+sub is_answered($self)
+{
+    return $self->{answered};
+}
+
 # Bytes of an answer; the connection stays open.
 sub send($self, $bytes)
 {

@@ -147,7 +147,7 @@ static int check(const struct command_line *line)
     if (r == 0)
         r = config_parse(&sources, &config, &problems);
     if (r == 0)
-        r = service_new(config, NULL, NULL, NULL, &service, &reason);
+        r = service_new(config, NULL, 0, NULL, NULL, &service, &reason);
     service_free(service);
     if (problems.length > 0)
         (void)fputs(buffer_string(&problems), stderr);

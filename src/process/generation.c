@@ -171,6 +171,7 @@ static _Noreturn void be_worker(
         .channel = channel,
         .counters = &generation->shared->board->slots[slot].counters,
         .board = generation->shared->board,
+        .slot = slot,
         .config = generation->config,
         .activation = generation->shared->activation,
         .inbox = generation->shared->inbox,

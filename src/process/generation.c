@@ -401,6 +401,12 @@ void generation_reopen_logs(struct generation *generation)
         child_reopen_logs(CONTAINER_OF(link, struct child, link));
 }
 
+void generation_tell_pauses(struct generation *generation)
+{
+    LIST_EACH (link, &generation->children)
+        child_tell_pauses(CONTAINER_OF(link, struct child, link));
+}
+
 bool generation_is_stuck(const struct generation *generation)
 {
     bool stuck = false;

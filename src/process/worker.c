@@ -380,6 +380,7 @@ static void serve(struct worker *worker)
 {
     if (worker->retiring)
         return;
+    service_apply_pauses(worker->service);
     if (!worker->full) /* said again after a reload that was refused */
         resume_doors(worker);
     mover_adopt_all(&worker->mover, false); /* what a former instance left there */
@@ -411,6 +412,9 @@ static void on_message(struct worker *worker, const struct message *message)
         return;
     case MESSAGE_REOPEN:
         reopen_log(worker);
+        return;
+    case MESSAGE_PAUSES:
+        service_apply_pauses(worker->service);
         return;
     }
 }
@@ -515,8 +519,8 @@ static int start(struct worker *worker, struct reason *reason)
     mover_init(&worker->mover, worker->loop, &worker->server, setup->inbox, &mover_calls, worker);
     int r = open_access_log(worker, reason);
     if (r == 0)
-        r = service_new(
-            setup->config, setup->board, worker->loop, setup->counters, &worker->service, reason);
+        r = service_new(setup->config, setup->board, setup->slot, worker->loop, setup->counters,
+            &worker->service, reason);
     if (r == 0)
         open_doors(worker);
     return r;

@@ -42,6 +42,36 @@ bool upstream_server_has_room(const struct upstream_server *server)
            (most == 0 || server->lent + server->dialling < most);
 }
 
+static enum board_backend_state state_of(const struct upstream_server *server)
+{
+    if (server->address_count == 0)
+        return BOARD_BACKEND_UNRESOLVED;
+    if (server->probe.down)
+        return BOARD_BACKEND_DOWN;
+    return server->unreachable ? BOARD_BACKEND_UNREACHABLE : BOARD_BACKEND_UP;
+}
+
+/* FailTimeout= may be infinite. */
+static uint64_t avoided_until(const struct upstream_server *server)
+{
+    static const double end = 1e13; /* some 300,000 years, and less than a uint64_t holds */
+
+    return server->avoid_until < end ? (uint64_t)(server->avoid_until * (double)USEC_PER_SEC)
+                                     : USEC_INFINITY;
+}
+
+void upstream_server_show(const struct upstream_server *server)
+{
+    struct board_backend *shown = server->shown;
+
+    shown->state = state_of(server);
+    shown->lent = (uint32_t)server->lent;
+    shown->idle = (uint32_t)server->idle_count;
+    shown->avoided_until_usec = avoided_until(server);
+    shown->requests = server->requests;
+    shown->failures = server->failures;
+}
+
 static void note_unreachable(struct upstream_server *server, int error)
 {
     count(server, COUNTER_BACKEND_UNREACHED);
@@ -52,6 +82,7 @@ static void note_unreachable(struct upstream_server *server, int error)
     server->unreachable = true;
     server->retry_at = clock_monotonic_seconds() + server->retry_after;
     upstream_note(server->upstream, server, strerror(error));
+    upstream_server_show(server);
 }
 
 /* A request that it took was not answered. */
@@ -89,8 +120,10 @@ static struct backend *backend_new(
     deadline_init(&backend->deadline);
     ev_io_init(&backend->io, on_idle_event, fd, EV_READ);
     backend->io.data = backend;
-    if (server)
+    if (server) {
         server->lent++;
+        upstream_server_show(server);
+    }
     return backend;
 }
 
@@ -107,6 +140,7 @@ static void remove_idle(struct upstream_server *server, struct backend *backend)
     list_remove(&backend->link);
     deadline_disarm(&backend->deadline);
     server->idle_count--;
+    upstream_server_show(server);
 }
 
 static void close_one_idle(struct backend *backend)
@@ -141,6 +175,7 @@ struct backend *upstream_server_take_idle(struct upstream_server *server)
     server->lent++;
     server->requests++;
     backend->reused = true;
+    upstream_server_show(server);
     count(server, COUNTER_BACKEND_REUSES);
     return backend;
 }
@@ -174,6 +209,7 @@ void upstream_server_take_back(struct backend *backend, enum backend_end how)
         keep(server, backend);
     else
         backend_free(backend);
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -207,6 +243,7 @@ static void on_dialled(struct dial *dial, int fd, int error)
         return;
     }
     server->unreachable = false;
+    upstream_server_show(server);
     struct backend *backend = backend_new(upstream, server, fd);
     if (backend)
         upstream_grant_new(upstream, backend);
@@ -263,6 +300,7 @@ static void on_resolved(void *owner, const struct address *addresses, size_t cou
     server->address_count = count;
     server->unreachable = false;
     upstream_server_close_idle(server); /* they may lead to where the name led before */
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -291,6 +329,7 @@ static void on_probed(void *owner, bool up, const char *why)
         server->unreachable = false;
     else
         upstream_note(server->upstream, server, why);
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -306,9 +345,13 @@ static const char *probe_host(const struct upstream_server *server)
 /* ---- beginning and end ---- */
 
 int upstream_server_init(struct upstream_server *server, struct upstream *upstream,
-    const struct config_server *config, struct resolver *resolver)
+    const struct config_server *config, struct resolver *resolver, struct backends *backends)
 {
-    *server = (struct upstream_server){.upstream = upstream, .config = config};
+    *server = (struct upstream_server){
+        .upstream = upstream,
+        .config = config,
+        .shown = backends_add(backends, upstream->config->name, config->text),
+    };
     list_init(&server->idle);
     server->hash = 2166136261u; /* FNV-1a */
     for (const char *c = config->text; *c; c++)
@@ -324,6 +367,7 @@ int upstream_server_init(struct upstream_server *server, struct upstream *upstre
     }
     probe_init(&server->probe, upstream->gateway.loop, upstream->config, probe_host(server),
         &probe_calls, server);
+    upstream_server_show(server);
     return config->host && !server->name ? -ENOMEM : 0;
 }
 

@@ -30,10 +30,17 @@ static void arm_hold(struct upstream *upstream, struct demand *demand)
         deadline_arm(&upstream->hold, &demand->deadline);
 }
 
+/* The count says more for the moment in which somebody asks. */
+static void show(const struct upstream *upstream)
+{
+    upstream->shown->waiting = (uint32_t)upstream->waiting_count;
+}
+
 static void enqueue(struct upstream *upstream, struct demand *demand)
 {
     list_append(&upstream->waiting, &demand->link);
     upstream->waiting_count++;
+    show(upstream);
     if (!upstream->paused) /* a pause has an end of its own */
         arm_hold(upstream, demand);
 }
@@ -43,6 +50,7 @@ static void dequeue(struct upstream *upstream, struct demand *demand)
     list_remove(&demand->link);
     deadline_disarm(&demand->deadline);
     upstream->waiting_count--;
+    show(upstream);
 }
 
 static struct demand *first_waiting(const struct upstream *upstream)
@@ -188,6 +196,7 @@ void upstream_grant_new(struct upstream *upstream, struct backend *backend)
 
     if (demand && !upstream->paused) {
         backend->server->requests++;
+        upstream_server_show(backend->server);
         grant(upstream, demand, backend);
         upstream_go_on(upstream);
     } else {
@@ -228,8 +237,7 @@ static int let_wait(
     enqueue(upstream, demand);
     if (upstream->counters && upstream->dialling == 0)
         upstream->counters->values[COUNTER_HELD]++;
-    if (!upstream->paused)
-        arm_retry(upstream);
+    arm_retry(upstream);
     return DEMAND_WAITS;
 }
 
@@ -304,8 +312,11 @@ void upstream_resume(struct upstream *upstream)
         return;
     upstream->paused = false;
     ev_timer_stop(upstream->gateway.loop, &upstream->pause);
-    LIST_EACH (link, &upstream->waiting)
-        arm_hold(upstream, CONTAINER_OF(link, struct demand, link));
+    LIST_EACH (link, &upstream->waiting) {
+        struct demand *demand = CONTAINER_OF(link, struct demand, link);
+        demand->patience = -1; /* what it waited before does not count */
+        arm_hold(upstream, demand);
+    }
     upstream_go_on(upstream);
 }
 
@@ -357,8 +368,8 @@ static void init(struct upstream *upstream, const struct config_upstream *config
 }
 
 int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
-    struct resolver *resolver, struct counters *counters, struct upstream **ret,
-    struct reason *reason)
+    struct resolver *resolver, struct counters *counters, struct backends *backends,
+    struct upstream **ret, struct reason *reason)
 {
     struct upstream *upstream = calloc(1, sizeof *upstream);
     int r = 0;
@@ -366,12 +377,14 @@ int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
     if (!upstream)
         return reason_set(reason, -ENOMEM, "out of memory");
     init(upstream, config, loop, counters);
+    upstream->shown = backends_add(backends, config->name, "");
     upstream->servers = calloc(config->server_count + 1, sizeof *upstream->servers);
     if (!upstream->servers)
         r = -ENOMEM;
     for (size_t i = 0; i < config->server_count && r == 0; i++) {
         upstream->server_count++;
-        r = upstream_server_init(&upstream->servers[i], upstream, &config->servers[i], resolver);
+        r = upstream_server_init(
+            &upstream->servers[i], upstream, &config->servers[i], resolver, backends);
     }
     if (r < 0) {
         upstream_free(upstream);

@@ -192,6 +192,8 @@ static void test_ready(void **state)
     assert_int_equal(child->state, CHILD_SERVING);
     child_reopen_logs(child);
     assert_int_equal(heard().kind, MESSAGE_REOPEN);
+    child_tell_pauses(child);
+    assert_int_equal(heard().kind, MESSAGE_PAUSES);
     child_kill(child, SIGTERM);
     run_until_gone(SIGTERM, "");
 }

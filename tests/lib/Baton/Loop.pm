@@ -16,7 +16,7 @@ our @EXPORT_OK = qw(watch unwatch wait_for in_time);
 
 # A failed wait is reported where the test stands, not inside this library.
 $Carp::Internal{$_}++
-    for map {"Baton::$_"} qw(Loop Process Notify Http Server Guest Test);
+    for map {"Baton::$_"} qw(Loop Process Notify Http Server Guest Test Backend);
 
 # Sanitizers and slow machines stretch every deadline.
 my $slow = $ENV{BATON_TEST_SLOW} || 1;

@@ -41,7 +41,8 @@ package Baton::Backend;
 #   $backend->listen;                                 # again, at the same address
 #
 # Options of new(): address; early => 1: requests are answered once their head is there, and their
-# body grows; raw => 1: no HTTP, for tunnels: wait_connection() returns the next Baton::Http.
+# body grows; raw => 1: no HTTP, for tunnels: wait_connection() returns the next Baton::Http;
+# record => 1: keeps all bytes that came.
 # A PROXY header (version 1 or 2) before a request is cut off, and is $request->proxy.
 
 use v5.36;
@@ -66,6 +67,8 @@ sub new($class, %o)
         address => $o{address} // Baton::Test::free_address(),
         early => $o{early},
         raw => $o{raw},
+        record => $o{record},
+        received => [],
         answer => [],
         next => [],
         requests => [],
@@ -156,6 +159,13 @@ sub connections($self)
     return scalar keys %{$self->{connections}};
 }
 
+# With the option record: all that came, one string for each connection, in the order in which these
+# were accepted.
+sub received($self)
+{
+    return map {$$_} @{$self->{received}};
+}
+
 # The next request that no such call has returned yet. Waits for it.
 sub wait_request($self, $seconds = 10)
 {
@@ -233,6 +243,7 @@ sub new($class, $backend, $socket)
         reading => 1,
     }, $class;
     $backend->{connections}{$self} = $self;
+    push @{$backend->{received}}, $self->{received} = \(my $none = '') if $backend->{record};
     $self->watch_again;
     return $self;
 }
@@ -253,9 +264,11 @@ sub on_event($self)
 
 sub read_now($self)
 {
-    my $got = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+    my $had = length $self->{in};
+    my $got = sysread $self->{socket}, $self->{in}, 65536, $had;
     return if !defined $got && ($! == EAGAIN || $! == EINTR);
     return $self->close unless defined $got;
+    ${$self->{received}} .= substr $self->{in}, $had if $self->{received};
     return $self->parse if $got;
     $self->{ended} = 1;
     return $self->close unless $self->{unanswered} || length $self->{out};

@@ -271,7 +271,8 @@ sub read_now($self)
     ${$self->{received}} .= substr $self->{in}, $had if $self->{received};
     return $self->parse if $got;
     $self->{ended} = 1;
-    return $self->close unless $self->{unanswered} || length $self->{out};
+    # Half a request will never be a whole one.
+    return $self->close if $self->{request} || !($self->{unanswered} || length $self->{out});
     $self->{reading} = 0;
     $self->watch_again;
 }

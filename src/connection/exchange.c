@@ -8,6 +8,9 @@
 #include "connection/forwarding.h"
 #include "connection/tunnel.h"
 
+/* In the access log, where there was no answer yet; nginx's number, which log readers know. */
+#define STATUS_CLIENT_LEFT 499
+
 static struct server *server_of(const struct exchange *exchange)
 {
     return exchange->connection->server;
@@ -39,9 +42,26 @@ static bool is_idempotent(enum method method)
     }
 }
 
+/* Of what the flow keeps, even of an interim response, a part may have gone out. */
 bool exchange_has_answered(const struct exchange *exchange)
 {
-    return exchange->download.state != DOWNLOAD_HEAD;
+    return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
+}
+
+/* It cannot be answered, or no further; @status where it has none yet. */
+static void end_connection(struct exchange *exchange, unsigned status, enum counter reason)
+{
+    struct connection *connection = exchange->connection;
+
+    if (connection->status == 0)
+        connection->status = (uint16_t)status;
+    connection_log_access(connection);
+    connection_end(connection, reason);
+}
+
+static void abandon(struct exchange *exchange)
+{
+    end_connection(exchange, STATUS_CLIENT_LEFT, COUNTER_END_ABANDONED);
 }
 
 /* ---- what is waited for ---- */
@@ -244,6 +264,8 @@ static void fail(struct exchange *exchange, unsigned status, const char *why)
     report(exchange, status, why);
     bool answered = exchange_has_answered(exchange);
     give_back(exchange, BACKEND_FAILED);
+    if (answered && connection->status == 0)
+        connection->status = (uint16_t)status;
     if (answered)
         forwarding_break_off(connection);
     else
@@ -367,7 +389,7 @@ static void take_bytes(struct exchange *exchange, struct span bytes)
         switch_protocols(exchange, rest);
         return;
     case DOWNLOAD_LEFT:
-        connection_end(exchange->connection, COUNTER_END_ABANDONED);
+        abandon(exchange);
         return;
     default:
         if (bytes.length == 0) /* a closed one may be tried again */
@@ -419,7 +441,7 @@ static void on_client_writable(struct exchange *exchange)
 
     server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += connection->sent - before;
     if (r < 0)
-        connection_end(connection, COUNTER_END_ABANDONED);
+        abandon(exchange);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
         forwarding_answered(connection);
     else
@@ -429,12 +451,10 @@ static void on_client_writable(struct exchange *exchange)
 /* The client's request cannot be sent on. */
 static void refuse_upload(struct exchange *exchange, unsigned status)
 {
-    struct connection *connection = exchange->connection;
-
     if (exchange_has_answered(exchange))
-        connection_end(connection, COUNTER_END_REFUSED);
+        end_connection(exchange, status, COUNTER_END_REFUSED);
     else
-        forwarding_fail(connection, status);
+        forwarding_fail(exchange->connection, status);
 }
 
 static void receive_body(struct exchange *exchange)
@@ -449,7 +469,7 @@ static void receive_body(struct exchange *exchange)
 
     server->counters->values[COUNTER_BYTES_RECEIVED] += received;
     if (r == UPLOAD_LEFT) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        abandon(exchange);
     } else if (r == UPLOAD_MALFORMED || r == UPLOAD_TOO_LARGE) {
         refuse_upload(exchange, r == UPLOAD_MALFORMED ? 400 : 413);
     } else {
@@ -470,7 +490,7 @@ static void receive_more(struct exchange *exchange)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        connection_end(connection, COUNTER_END_ABANDONED);
+        abandon(exchange);
         return;
     }
     server_of(exchange)->counters->values[COUNTER_BYTES_RECEIVED] += (uint64_t)n;

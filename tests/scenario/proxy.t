@@ -16,83 +16,93 @@ my $backend = Baton::Backend->new;
 my $early   = Baton::Backend->new(early => 1);
 my $AWAY    = free_address();
 
-my $server = start(
-    sockets => [http => '127.0.0.1:0', local => "unix:$folder/local.sock", admin => '127.0.0.1:0'],
-    config => <<~END);
-        [Server]
-        Workers=1
-        MaxBodySize=8M
-        TrustedProxies=127.0.0.8/29 unix
-        AccessLog=json
-        AccessLogFile=$LOG
-        [Listen http]
-        [Listen local]
-        [Listen admin]
-        Admin=yes
-        [Route shop]
-        Upstream=shop
-        [Route files]
-        Path=/files/
-        Root=$folder
-        [Route named]
-        Host=named.example
-        Upstream=shop
-        UpstreamHost=inner.example:8080
-        Forwarded=yes
-        [Route early]
-        Host=early.example
-        Upstream=early
-        [Route small]
-        Host=small.example
-        Upstream=shop
-        MaxBodySize=10
-        [Route away]
-        Host=away.example
-        Upstream=away
-        [Route pages]
-        Host=pages.example
-        Upstream=away
-        Root=$folder
-        ErrorPage=502 /502.html
-        ErrorPage=503 /503.html
-        [Route held]
-        Host=held.example
-        Upstream=held
-        Root=$folder
-        ErrorPage=503 /503.html
-        [Route slow]
-        Host=slow.example
-        Upstream=slow
-        [Route once]
-        Host=once.example
-        Upstream=once
-        [Upstream shop]
-        Server=@{[$backend->address]}
-        MaxFails=0
-        [Upstream early]
-        Server=@{[$early->address]}
-        MaxFails=0
-        [Upstream once]
-        Server=@{[$backend->address]}
-        Retries=0
-        MaxFails=0
-        MaxIdle=0
-        [Upstream slow]
-        Server=@{[$early->address]}
-        ResponseTimeout=200ms
-        SendTimeout=200ms
-        MaxFails=0
-        [Upstream away]
-        Server=$AWAY
-        HoldTimeout=0
-        [Upstream held]
-        Server=$AWAY
-        HoldTimeout=50ms
-        END
+my $configuration = <<~END;
+    [Server]
+    Workers=1
+    MaxBodySize=8M
+    TrustedProxies=127.0.0.8/29 unix
+    AccessLog=json
+    AccessLogFile=$LOG
+    [Listen http]
+    [Listen local]
+    [Listen admin]
+    Admin=yes
+    [Route shop]
+    Upstream=shop
+    [Route files]
+    Path=/files/
+    Root=$folder
+    [Route named]
+    Host=named.example
+    Upstream=shop
+    UpstreamHost=inner.example:8080
+    Forwarded=yes
+    [Route early]
+    Host=early.example
+    Upstream=early
+    [Route small]
+    Host=small.example
+    Upstream=shop
+    MaxBodySize=10
+    [Route away]
+    Host=away.example
+    Upstream=away
+    [Route pages]
+    Host=pages.example
+    Upstream=away
+    Root=$folder
+    ErrorPage=502 /502.html
+    ErrorPage=503 /503.html
+    [Route held]
+    Host=held.example
+    Upstream=held
+    Root=$folder
+    ErrorPage=503 /503.html
+    [Route slow]
+    Host=slow.example
+    Upstream=slow
+    [Route once]
+    Host=once.example
+    Upstream=once
+    [Upstream shop]
+    Server=@{[$backend->address]}
+    MaxFails=0
+    [Upstream early]
+    Server=@{[$early->address]}
+    MaxFails=0
+    [Upstream once]
+    Server=@{[$backend->address]}
+    Retries=0
+    MaxFails=0
+    MaxIdle=0
+    [Upstream slow]
+    Server=@{[$early->address]}
+    ResponseTimeout=200ms
+    SendTimeout=200ms
+    MaxFails=0
+    [Upstream away]
+    Server=$AWAY
+    HoldTimeout=0
+    [Upstream held]
+    Server=$AWAY
+    HoldTimeout=50ms
+    END
+
+my ($server, $barrier);
+
+sub serve
+{
+    is $server->stop, 0, 'exit code' if $server;
+    unlink "$folder/local.sock";
+    $server = start(
+        sockets => [http => '127.0.0.1:0', local => "unix:$folder/local.sock", admin => '127.0.0.1:0'],
+        config => $configuration);
+    $barrier = $server->connect('admin');
+}
+
+serve();
 
 # Whatever was sent to the only worker before this is called has been read when it returns.
-my $barrier = $server->connect('admin');
-
 sub settle
 {
     $barrier->get('/livez') for 1 .. 2;
@@ -137,6 +147,9 @@ sub chunked($size, $body, @trailers)
 }
 
 my $LARGE = join '', map { pack 'N', $_ } 1 .. 200_000;
+
+# Sent to who reads slowly, it fills all that lies between.
+my $FLOOD = 'x' x (16 << 20);
 
 # Requests --------------------------------------------------------------------------------------
 
@@ -454,6 +467,30 @@ subtest 'interim responses' => sub {
     is $connection->read_answer->body, 'late', 'the final one later';
 };
 
+# Nothing else can follow the part of it that has been sent.
+subtest 'an interim response that the client does not take' => sub {
+    $early->answer(hold => 1);
+    my $interim    = "HTTP/1.1 103 Early Hints\r\nX-A: " . 'x' x 10_000 . "\r\n\r\n";
+    my $connection = $server->connect(undef, receive_buffer => 4096);
+    $connection->send(request(POST => '/', 'Host: early.example', 'Transfer-Encoding: chunked'));
+    my $request = $early->wait_request;
+    $request->send($interim x 2000);
+    # It has come to a stop when the backend cannot send any more, turn after turn.
+    my ($left, $turns) = (-1, 0);
+    for (; $turns < 20; $turns++) {
+        my $now = length $request->connection->{out};
+        $turns = 0 if $now != $left;
+        $left = $now;
+        settle();
+    }
+    cmp_ok $left, '>', 0, 'it waits';
+    $connection->send("x\r\n");
+    $request->wait_abandoned;
+    my $got = eval { $connection->read_to_end } // $connection->{bytes};
+    $got =~ s/^(?:\Q$interim\E)+//;
+    is substr($interim, 0, length $got), $got, 'and what the client has is not mixed with anything else';
+};
+
 subtest 'responses byte by byte' => sub {
     my @answers = (
         "HTTP/1.1 103 x\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\nhello",
@@ -592,11 +629,12 @@ subtest 'a client that leaves' => sub {
     is $after->imbalance, 0, 'none is left';
 };
 
-# What fails ------------------------------------------------------------------------------------
+# What fails: the log tells of ten failures in a second, so each has a server of its own. --------
 
 my $POST = request(POST => '/', 'Host: once.example', 'Content-Length: 1') . 'x';
 
 subtest 'a backend that fails before its answer' => sub {
+    serve();
     my %ends = (
         'closes before the head' => { cut => 0 },
         'resets before the head' => { cut => 0, end => 'reset' },
@@ -618,6 +656,7 @@ subtest 'a backend that fails before its answer' => sub {
 };
 
 subtest 'what is no response' => sub {
+    serve();
     my $ok  = "HTTP/1.1 200 OK\r\n";
     my %bad = (
         'nonsense' => "nonsense\r\n\r\n",
@@ -648,6 +687,7 @@ subtest 'what is no response' => sub {
 };
 
 subtest 'a backend that fails within its answer' => sub {
+    serve();
     my $length = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
     my $chunk  = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     my $until  = "HTTP/1.1 200 OK\r\n\r\nhello";
@@ -688,6 +728,7 @@ subtest 'a backend that fails within its answer' => sub {
 };
 
 subtest 'a backend that is too slow' => sub {
+    serve();
     $early->answer(hold => 1);
     my $connection = $server->connect;
     my $slow       = request(GET => '/', 'Host: slow.example');

@@ -52,7 +52,7 @@ use Baton::Server ();
 use Carp          qw(croak);
 use Errno         qw(EAGAIN ECONNRESET EINTR EPIPE);
 use IO::Poll      qw(POLLIN POLLOUT);
-use Socket;
+use Socket        qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 
 my $TOKEN    = qr/[!#\$%&'*+\-.^_`|~0-9A-Za-z]+/;
 my $PROXY_V2 = "\r\n\r\n\0\r\nQUIT\n";
@@ -130,6 +130,8 @@ sub accept($self)
 {
     while (accept my $socket, $self->{socket}) {
         $socket->blocking(0);
+        # What is sent is there at once, even if what was sent before is not acknowledged yet.
+        setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if $self->{address} !~ /^unix:/;
         $self->{accepted}++;
         if ($self->{raw}) {
             push @{$self->{waiting}}, Baton::Http->new($socket, 'the client of a backend');
@@ -172,6 +174,13 @@ sub wait_request($self, $seconds = 10)
     wait_for("request at $self->{address}",
         sub { @{$self->{requests}} > $self->{taken} }, $seconds);
     return $self->{requests}[$self->{taken}++];
+}
+
+# wait_request() returns none of those that have come so far.
+sub skip_requests($self)
+{
+    $self->{taken} = $self->requests;
+    return $self;
 }
 
 # Waits until so many requests have come since the start, and returns all.

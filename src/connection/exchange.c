@@ -39,6 +39,7 @@ static bool is_idempotent(enum method method)
     }
 }
 
+/* Of what the flow keeps, even of an interim response, a part may have gone out. */
 bool exchange_has_answered(const struct exchange *exchange)
 {
     return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
@@ -245,7 +246,7 @@ static void fail(struct exchange *exchange, unsigned status, const char *why)
     bool answered = exchange_has_answered(exchange);
     give_back(exchange, BACKEND_FAILED);
     if (answered)
-        forwarding_break_off(connection);
+        forwarding_break_off(connection, status);
     else
         forwarding_fail(connection, status);
 }
@@ -431,12 +432,10 @@ static void on_client_writable(struct exchange *exchange)
 /* The client's request cannot be sent on. */
 static void refuse_upload(struct exchange *exchange, unsigned status)
 {
-    struct connection *connection = exchange->connection;
-
     if (exchange_has_answered(exchange))
-        forwarding_end(connection, COUNTER_END_REFUSED);
+        forwarding_end(exchange->connection, status, COUNTER_END_REFUSED);
     else
-        forwarding_fail(connection, status);
+        forwarding_fail(exchange->connection, status);
 }
 
 static void receive_body(struct exchange *exchange)

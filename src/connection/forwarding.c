@@ -85,25 +85,25 @@ void forwarding_fail(struct connection *connection, unsigned status)
 
 void forwarding_abandon(struct connection *connection)
 {
-    if (connection->status == 0)
-        connection->status = STATUS_CLIENT_LEFT;
-    forwarding_end(connection, COUNTER_END_ABANDONED);
+    forwarding_end(connection, STATUS_CLIENT_LEFT, COUNTER_END_ABANDONED);
 }
 
-void forwarding_end(struct connection *connection, enum counter reason)
+void forwarding_end(struct connection *connection, unsigned status, enum counter reason)
 {
+    if (connection->status == 0)
+        connection->status = (uint16_t)status;
     connection_log_access(connection);
     connection_end(connection, reason);
 }
 
 /* A body that ends with the connection has no other sign of its end: a reset is none (tcp(7)). */
-void forwarding_break_off(struct connection *connection)
+void forwarding_break_off(struct connection *connection, unsigned status)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
     if (connection->exchange->download.body == FORWARD_CLOSE)
         (void)setsockopt(connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    forwarding_end(connection, COUNTER_END_FAILED);
+    forwarding_end(connection, status, COUNTER_END_FAILED);
 }
 
 void forwarding_switch(struct connection *connection, struct backend *backend,

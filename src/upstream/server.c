@@ -165,6 +165,16 @@ void upstream_server_idle_expired(struct deadline *deadline)
     close_one_idle(CONTAINER_OF(deadline, struct backend, deadline));
 }
 
+/*
+ * Of what has happened since the last turn, what a kept connection says comes first: one that its
+ * backend has closed, or sent an answer on that nobody asked for, is not lent to anybody any more.
+ */
+static void set_priority(struct backend *backend, int priority)
+{
+    ev_io_stop(backend->gateway->loop, &backend->io);
+    ev_set_priority(&backend->io, priority);
+}
+
 struct backend *upstream_server_take_idle(struct upstream_server *server)
 {
     if (list_empty(&server->idle))
@@ -172,6 +182,7 @@ struct backend *upstream_server_take_idle(struct upstream_server *server)
     /* The one that was used last: others may grow old and be closed. */
     struct backend *backend = CONTAINER_OF(server->idle.previous, struct backend, link);
     remove_idle(server, backend);
+    set_priority(backend, 0);
     server->lent++;
     server->requests++;
     backend->reused = true;
@@ -182,6 +193,7 @@ struct backend *upstream_server_take_idle(struct upstream_server *server)
 
 static void keep(struct upstream_server *server, struct backend *backend)
 {
+    set_priority(backend, EV_MAXPRI);
     ev_set_cb(&backend->io, on_idle_event);
     backend->io.data = backend;
     backend_watch(backend, EV_READ);

@@ -41,7 +41,8 @@ package Baton::Backend;
 #   $backend->listen;                                 # again, at the same address
 #
 # Options of new(): address; early => 1: requests are answered once their head is there, and their
-# body grows; raw => 1: no HTTP, for tunnels: wait_connection() returns the next Baton::Http.
+# body grows; raw => 1: no HTTP, for tunnels: wait_connection() returns the next Baton::Http;
+# record => 1: keeps all bytes that came.
 # A PROXY header (version 1 or 2) before a request is cut off, and is $request->proxy.
 
 use v5.36;
@@ -51,7 +52,7 @@ use Baton::Server ();
 use Carp          qw(croak);
 use Errno         qw(EAGAIN ECONNRESET EINTR EPIPE);
 use IO::Poll      qw(POLLIN POLLOUT);
-use Socket;
+use Socket        qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 
 my $TOKEN    = qr/[!#\$%&'*+\-.^_`|~0-9A-Za-z]+/;
 my $PROXY_V2 = "\r\n\r\n\0\r\nQUIT\n";
@@ -66,6 +67,8 @@ sub new($class, %o)
         address => $o{address} // Baton::Test::free_address(),
         early => $o{early},
         raw => $o{raw},
+        record => $o{record},
+        received => [],
         answer => [],
         next => [],
         requests => [],
@@ -127,6 +130,8 @@ sub accept($self)
 {
     while (accept my $socket, $self->{socket}) {
         $socket->blocking(0);
+        # What is sent is there at once, even if what was sent before is not acknowledged yet.
+        setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if $self->{address} !~ /^unix:/;
         $self->{accepted}++;
         if ($self->{raw}) {
             push @{$self->{waiting}}, Baton::Http->new($socket, 'the client of a backend');
@@ -156,12 +161,26 @@ sub connections($self)
     return scalar keys %{$self->{connections}};
 }
 
+# With the option record: all that came, one string for each connection, in the order in which these
+# were accepted.
+sub received($self)
+{
+    return map {$$_} @{$self->{received}};
+}
+
 # The next request that no such call has returned yet. Waits for it.
 sub wait_request($self, $seconds = 10)
 {
     wait_for("request at $self->{address}",
         sub { @{$self->{requests}} > $self->{taken} }, $seconds);
     return $self->{requests}[$self->{taken}++];
+}
+
+# wait_request() returns none of those that have come so far.
+sub skip_requests($self)
+{
+    $self->{taken} = $self->requests;
+    return $self;
 }
 
 # Waits until so many requests have come since the start, and returns all.
@@ -233,6 +252,7 @@ sub new($class, $backend, $socket)
         reading => 1,
     }, $class;
     $backend->{connections}{$self} = $self;
+    push @{$backend->{received}}, $self->{received} = \(my $none = '') if $backend->{record};
     $self->watch_again;
     return $self;
 }
@@ -253,12 +273,15 @@ sub on_event($self)
 
 sub read_now($self)
 {
-    my $got = sysread $self->{socket}, $self->{in}, 65536, length $self->{in};
+    my $had = length $self->{in};
+    my $got = sysread $self->{socket}, $self->{in}, 65536, $had;
     return if !defined $got && ($! == EAGAIN || $! == EINTR);
     return $self->close unless defined $got;
+    ${$self->{received}} .= substr $self->{in}, $had if $self->{received};
     return $self->parse if $got;
     $self->{ended} = 1;
-    return $self->close unless $self->{unanswered} || length $self->{out};
+    # Half a request will never be a whole one.
+    return $self->close if $self->{request} || !($self->{unanswered} || length $self->{out});
     $self->{reading} = 0;
     $self->watch_again;
 }

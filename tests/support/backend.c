@@ -39,11 +39,28 @@ static void on_exhausted(struct listener *listener, int error)
     fprintf(stderr, "backend: accept: %s\n", strerror(error));
 }
 
+/* With a port of 0, which address_parse() knows no use for: 1 stands in for it. */
+static int parse(const char *text, struct address *ret, struct reason *reason)
+{
+    char stand_in[ADDRESS_TEXT_MAX];
+    size_t length = strlen(text);
+    bool any = length > 2 && length < sizeof stand_in && strcmp(text + length - 2, ":0") == 0;
+
+    if (!any)
+        return address_parse(text, ret, reason);
+    memcpy(stand_in, text, length + 1);
+    stand_in[length - 1] = '1';
+    int r = address_parse(stand_in, ret, reason);
+    if (r == 0)
+        ret->ipv4.sin_port = 0; /* at the same place in IPv6 */
+    return r;
+}
+
 static int open_socket(const char *text, struct reason *reason)
 {
     struct address address;
     char name[ADDRESS_TEXT_MAX];
-    int on = 1, r = address_parse(text, &address, reason);
+    int on = 1, r = parse(text, &address, reason);
 
     if (r < 0)
         return r;

@@ -1,13 +1,10 @@
 #include "backend_stream.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "base/clock.h"
 #include "http/chunked.h"
 #include "load_quantity.h"
-
-#define LINE 8
 
 static bool set_framing(struct stream *stream, struct span value)
 {
@@ -63,20 +60,28 @@ static int append_event(struct stream *stream, struct buffer *content)
     return buffer_printf(content, "id: %" PRIu64 "\ndata: event %" PRIu64 "\n\n", number, number);
 }
 
+/* All numbers up to @size, made once. Returns 0 or -ENOMEM. */
+static int numbers_up_to(uint64_t size, struct span *ret)
+{
+    static struct buffer numbers;
+    int r = 0;
+
+    while (numbers.length < size && r == 0)
+        r = buffer_printf(&numbers, "%07zx\n", numbers.length & 0xfffffff);
+    *ret = buffer_span(&numbers);
+    return r;
+}
+
 static int append_numbers(struct stream *stream, struct buffer *content)
 {
     uint64_t piece = (stream->size + stream->pieces - 1) / stream->pieces;
-    uint64_t end = stream->at + piece < stream->size ? stream->at + piece : stream->size;
-    int r = 0;
+    uint64_t left = stream->size - stream->at, length = piece < left ? piece : left;
+    struct span numbers;
+    int r = numbers_up_to(stream->size, &numbers);
 
-    while (stream->at < end && r == 0) {
-        char line[LINE + 1];
-        uint64_t within = stream->at % LINE, left = end - stream->at;
-        uint64_t length = LINE - within < left ? LINE - within : left;
-        (void)snprintf(line, sizeof line, "%07" PRIx64 "\n", (stream->at - within) & 0xfffffff);
-        r = buffer_append(content, (struct span){line + within, length});
-        stream->at += length;
-    }
+    if (r == 0)
+        r = buffer_append(content, (struct span){numbers.at + stream->at, length});
+    stream->at += length;
     return r;
 }
 

@@ -23,7 +23,7 @@ static void judge(struct client *client)
 
     if (!group_judge(client->group, &client->answer, &client->comparison, &failure, &reason))
         client_count_failure(client, failure, reason.text);
-    else if (client->group->kind == GROUP_EVENTS && !client->final)
+    else if (client->group->kind == GROUP_EVENTS)
         client_count_failure(client, FAILURE_CLOSED_EARLY, "the stream of events has ended");
     else if (is_early(client, client->next))
         client_count_failure(

@@ -5,8 +5,20 @@
 
 static void mask_bytes(char *bytes, size_t length, const unsigned char *mask, uint64_t at)
 {
-    for (size_t i = 0; i < length; i++)
-        bytes[i] = (char)((unsigned char)bytes[i] ^ mask[(at + i) % 4]);
+    unsigned char turned[4]; /* the mask as it stands at the first byte */
+    uint32_t mask_word, word;
+    size_t i = 0;
+
+    for (size_t n = 0; n < 4; n++)
+        turned[n] = mask[(at + n) % 4];
+    memcpy(&mask_word, turned, 4);
+    for (; i + 4 <= length; i += 4) {
+        memcpy(&word, bytes + i, 4);
+        word ^= mask_word;
+        memcpy(bytes + i, &word, 4);
+    }
+    for (; i < length; i++)
+        bytes[i] = (char)((unsigned char)bytes[i] ^ turned[i % 4]);
 }
 
 int websocket_append_head(struct buffer *out, enum websocket_opcode opcode, bool final,

@@ -86,10 +86,20 @@ static void on_hold_expired(struct deadline *deadline)
 
 /* ---- finding servers for them ---- */
 
-/* With HoldTimeout=0 nobody waits longer than for the connections that are being made. */
+/* With HoldTimeout=0 nobody waits longer than for names and connections that are under way. */
 static bool holds(const struct upstream *upstream)
 {
     return upstream->config->hold_timeout_usec > 0;
+}
+
+/* Whether something is under way that will tell what can be reached: everybody waits for that. */
+static bool is_finding_out(const struct upstream *upstream)
+{
+    bool resolving = false;
+
+    for (size_t i = 0; i < upstream->server_count; i++)
+        resolving |= upstream->servers[i].resolving;
+    return resolving || upstream->dialling > 0;
 }
 
 /*
@@ -178,7 +188,7 @@ static void on_change(struct ev_loop *loop, ev_timer *timer, int events)
         else if (upstream->dialling == dialling)
             break;
     }
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !holds(upstream) && !is_finding_out(upstream))
         refuse_all(upstream);
     arm_retry(upstream);
 }
@@ -227,7 +237,7 @@ static int let_wait(
     /* What has just changed is for those first who wait already. */
     bool pending = ev_is_pending(&upstream->change);
 
-    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !pending && !holds(upstream) && !is_finding_out(upstream))
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
     /* Who only waits for its own connection is not one too many. */
     if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {

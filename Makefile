@@ -49,14 +49,18 @@ override CFLAGS += -std=gnu17 -fno-strict-aliasing -fno-common -Wall -Wextra -Ws
 	-Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla \
 	-Wimplicit-fallthrough $(if $(WERROR),-Werror) $(SANITIZE) $(HARDENING)
 override LDFLAGS += -pie -Wl,-z,relro,-z,now $(SANITIZE)
-LDLIBS := -lsystemd -lev -linih $(LLHTTP_LIBS)
+LDLIBS := -lsystemd -lev -linih -lcares -lm $(LLHTTP_LIBS)
 
 SOURCES := $(wildcard src/*/*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
 LOAD := $(BUILD)/tests/support/load
 SPOILER := $(BUILD)/tests/support/spoiler
-LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
+BACKEND := $(BUILD)/tests/support/backend
+LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c) \
+	tests/support/websocket.c)
+BACKEND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/backend*.c) \
+	tests/support/websocket.c tests/support/load_quantity.c)
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 STATIC_TESTS := tests/layers tests/format tests/install tests/completion tests/catalog \
 	tests/pages
@@ -100,6 +104,8 @@ $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
 $(eval $(call PROGRAM_RULE,support))
 
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
+$(BACKEND): $(BACKEND_OBJECTS) $(BUILD)/libbaton.a
+$(LOAD) $(BACKEND):
 	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 # Changes, and with it every object, when the compiler's options do.
@@ -146,7 +152,7 @@ check:
 
 .PHONY: unit-tests test-programs
 unit-tests: $(UNIT_TESTS)
-test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD) $(SPOILER)
+test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD) $(BACKEND) $(SPOILER)
 	@:
 
 ##   make unit-check       the tests of single modules

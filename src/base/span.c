@@ -66,6 +66,18 @@ struct span span_cut(struct span *rest, char separator)
     return head;
 }
 
+bool span_cut_word(struct span *rest, struct span *ret)
+{
+    struct span left = span_trim(*rest);
+    size_t length = 0;
+
+    while (length < left.length && left.at[length] != ' ' && left.at[length] != '\t')
+        length++;
+    *ret = (struct span){left.at, length};
+    *rest = (struct span){left.at + length, left.length - length};
+    return length > 0;
+}
+
 int span_to_u64(struct span span, uint64_t *ret)
 {
     uint64_t value = 0;

@@ -29,6 +29,8 @@ struct span span_trim(struct span span);
  * separator. Without a separator the whole rest is returned and *rest is left with at = NULL.
  */
 struct span span_cut(struct span *rest, char separator);
+/* Cuts the next word off *rest; spaces and tabs separate words. False: there is none left. */
+bool span_cut_word(struct span *rest, struct span *ret);
 /*
  * Reads an unsigned decimal number that fills the whole span: digits only, no sign, no space.
  * Returns 0, or -EINVAL (not such a number), or -ERANGE (over 2^64-1).

@@ -1,13 +1,12 @@
 #include "config/config.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "config/check.h"
 #include "config/draft.h"
 #include "config/reader.h"
+#include "config/server.h"
 
 static void free_strings(char **strings, size_t count)
 {
@@ -28,6 +27,18 @@ static void free_route(struct config_route *route)
     free(route->root);
     free(route->cache_control);
     free(route->fallback);
+    free(route->upstream);
+    free(route->upstream_host);
+}
+
+static void free_upstream(struct config_upstream *upstream)
+{
+    for (size_t i = 0; i < upstream->server_count; i++)
+        server_clear(&upstream->servers[i]);
+    free(upstream->servers);
+    free(upstream->name);
+    free(upstream->probe);
+    free(upstream->probe_host);
 }
 
 void config_free(struct config *config)
@@ -37,156 +48,24 @@ void config_free(struct config *config)
     for (size_t i = 0; i < config->listen_count; i++) {
         free(config->listens[i].name);
         free(config->listens[i].addresses);
+        free(config->listens[i].tunnel);
     }
     for (size_t i = 0; i < config->route_count; i++)
         free_route(&config->routes[i]);
+    for (size_t i = 0; i < config->upstream_count; i++)
+        free_upstream(&config->upstreams[i]);
     free(config->listens);
     free(config->routes);
+    free(config->upstreams);
     free(config->access_log_file);
     free(config->control_socket);
+    free(config->trusted_proxies);
     free(config);
 }
 
 void config_free_at(struct config **config)
 {
     config_free(*config);
-}
-
-/* Something that only one section may have, as the file would say it. */
-struct claim {
-    char *text;
-    struct place place;
-    const struct draft_section *section;
-};
-
-struct claims {
-    struct claim *items;
-    size_t count;
-};
-
-static void claims_clear(struct claims *claims)
-{
-    for (size_t i = 0; i < claims->count; i++)
-        free(claims->items[i].text);
-    free(claims->items);
-}
-
-__attribute__((format(printf, 4, 5))) static int claim(struct claims *claims, struct place place,
-    const struct draft_section *section, const char *format, ...)
-{
-    struct claim *items = reallocarray(claims->items, claims->count + 1, sizeof items[0]);
-    va_list arguments;
-
-    if (!items)
-        return -ENOMEM;
-    claims->items = items;
-    items += claims->count;
-    va_start(arguments, format);
-    int length = vasprintf(&items->text, format, arguments);
-    va_end(arguments);
-    if (length < 0)
-        return -ENOMEM;
-    items->place = place;
-    items->section = section;
-    claims->count++;
-    return 0;
-}
-
-static int claim_addresses(
-    struct claims *claims, const struct draft_section *section, const struct config_listen *listen)
-{
-    char text[ADDRESS_TEXT_MAX];
-    int r = 0;
-
-    for (size_t i = 0; i < listen->address_count && r == 0; i++)
-        r = claim(claims, section->items[i], section, "Address=%s",
-            address_format(&listen->addresses[i], text));
-    return r;
-}
-
-static int claim_paths(
-    struct claims *claims, const struct draft_section *section, const struct config_route *route)
-{
-    int r = 0;
-
-    if (draft_section_wrong(section, "Host") || draft_section_wrong(section, "Path"))
-        return 0;
-    if (route->host_count == 0)
-        return claim(claims, section->place, section, "Path=%s without Host=", route->path);
-    for (size_t i = 0; i < route->host_count && r == 0; i++)
-        r = claim(claims, section->items[i], section, "Host=%s and Path=%s", route->hosts[i],
-            route->path);
-    return r;
-}
-
-/* Equal claims next to each other, in the order in which they were read. */
-static int compare_claims(const void *a, const void *b)
-{
-    const struct claim *x = a, *y = b;
-    int order = strcmp(x->text, y->text);
-
-    if (order != 0)
-        return order;
-    if (x->place.source != y->place.source) /* all in one array */
-        return x->place.source < y->place.source ? -1 : 1;
-    return (x->place.line > y->place.line) - (x->place.line < y->place.line);
-}
-
-static int check_claims(struct draft *draft, struct claims *claims)
-{
-    int r = 0;
-
-    if (claims->count > 0)
-        qsort(claims->items, claims->count, sizeof claims->items[0], compare_claims);
-    for (size_t i = 1; i < claims->count && r == 0; i++) {
-        const struct claim *one = &claims->items[i - 1], *two = &claims->items[i];
-        if (strcmp(one->text, two->text) != 0)
-            continue;
-        const char *type = config_section_infos[two->section->type].type;
-        r = draft_problem(draft, two->place, "[%s %s] has %s, as [%s %s] at %s:%u has", type,
-            draft_section_name(draft, two->section), two->text, type,
-            draft_section_name(draft, one->section), one->place.source->name, one->place.line);
-    }
-    return r;
-}
-
-/* What has to be unique over all sections, and what each of them has to have. */
-static int check_sections(struct draft *draft, struct claims *claims)
-{
-    const struct config *config = draft->config;
-    int r = 0;
-
-    for (size_t i = 0; i < draft->section_count && r == 0; i++) {
-        const struct draft_section *section = &draft->sections[i];
-        if (section->type == CONFIG_LISTEN)
-            r = claim_addresses(claims, section, &config->listens[section->index]);
-        if (section->type != CONFIG_ROUTE)
-            continue;
-        const struct config_route *route = &config->routes[section->index];
-        if (!route->root && !draft_section_wrong(section, "Root"))
-            r = draft_problem(draft, section->place, "[Route %s] has no Root=", route->name);
-        if (r == 0)
-            r = claim_paths(claims, section, route);
-    }
-    return r < 0 ? r : check_claims(draft, claims);
-}
-
-/* What somebody has to listen for, and to answer. */
-static int check_whole(struct draft *draft, struct place whole)
-{
-    const struct config *config = draft->config;
-    bool serves = false;
-
-    if (!draft->opened[CONFIG_LISTEN])
-        return draft_problem(draft, whole, "there is no [Listen NAME] section");
-    for (size_t i = 0; i < config->listen_count; i++)
-        serves = serves || !config->listens[i].admin;
-    if (serves && !draft->opened[CONFIG_ROUTE])
-        return draft_problem(draft, whole, "there is no [Route NAME] section to answer requests");
-    if (!serves && config->listen_count > 0 && draft->opened[CONFIG_ROUTE])
-        return draft_problem(
-            draft, whole, "every [Listen NAME] has Admin=yes, so no [Route NAME] can be reached");
-    return 0;
 }
 
 /* What the reader tells its events. */
@@ -229,14 +108,16 @@ static int read_sources(struct draft *draft, const struct config_sources *source
     return r;
 }
 
-static int check(struct draft *draft, const struct config_sources *sources)
+/* What a key that was not given takes over from [Server]. */
+static void inherit(struct draft *draft)
 {
-    static const struct config_source none = {.name = (char *)"configuration"};
-    struct place whole = {.source = sources->count > 0 ? sources->items : &none};
-    __attribute__((cleanup(claims_clear))) struct claims claims = {0};
+    struct config *config = draft->config;
 
-    int r = check_sections(draft, &claims);
-    return r < 0 ? r : check_whole(draft, whole);
+    for (size_t i = 0; i < draft->section_count; i++) {
+        const struct draft_section *section = &draft->sections[i];
+        if (section->type == CONFIG_ROUTE && !draft_section_given(section, "MaxBodySize"))
+            config->routes[section->index].max_body_size = config->max_body_size;
+    }
 }
 
 int config_parse(const struct config_sources *sources, struct config **ret, struct buffer *problems)
@@ -247,11 +128,12 @@ int config_parse(const struct config_sources *sources, struct config **ret, stru
     if (r == 0)
         r = read_sources(&draft, sources);
     if (r == 0)
-        r = check(&draft, sources);
+        r = check_draft(&draft, sources);
     if (r == 0 && draft.failed)
         r = -EINVAL;
     if (r < 0)
         return r;
+    inherit(&draft);
     *ret = draft.config;
     draft.config = NULL;
     return 0;

@@ -26,8 +26,8 @@ struct config_listen {
     struct address *addresses; /* bound by us where systemd passes no socket of that name */
     size_t address_count;
     bool admin;
-    bool accept_proxy;     /* a connection begins with a PROXY header */
-    char *tunnel;          /* the name of an upstream: no HTTP; NULL: HTTP */
+    bool accept_proxy;      /* a connection begins with a PROXY header */
+    char *tunnel;           /* the name of an upstream: no HTTP; NULL: HTTP */
     size_t tunnel_upstream; /* where it is in the upstreams; tunnel alone */
 };
 
@@ -50,11 +50,11 @@ struct config_route {
     struct config_error_page *error_pages;
     size_t error_page_count;
     bool precompressed;
-    char *upstream;          /* the name of an upstream; NULL: the route serves files of its root */
-    size_t upstream_index;   /* where it is in the upstreams; with upstream alone */
-    char *upstream_host;     /* the Host that backends get; NULL: the client's */
-    bool forwarded;          /* adds Forwarded (RFC 7239) beside X-Forwarded-... */
-    uint64_t max_body_size;  /* the route's own, or [Server]'s */
+    char *upstream;         /* the name of an upstream; NULL: the route serves files of its root */
+    size_t upstream_index;  /* where it is in the upstreams; with upstream alone */
+    char *upstream_host;    /* the Host that backends get; NULL: the client's */
+    bool forwarded;         /* adds Forwarded (RFC 7239) beside X-Forwarded-... */
+    uint64_t max_body_size; /* the route's own, or [Server]'s */
 };
 
 enum balance {
@@ -85,11 +85,11 @@ struct config_upstream {
     size_t server_count;
     enum balance balance;
     enum send_proxy send_proxy;
-    unsigned max_connections;       /* to each server; 0: any number */
-    unsigned max_idle;              /* kept open between requests, to each server */
-    unsigned max_waiting;           /* requests that wait for a server */
-    unsigned retries;               /* of one request, after the first attempt */
-    unsigned max_fails;             /* until a server is avoided for fail_timeout; 0: never */
+    unsigned max_connections; /* to each server; 0: any number */
+    unsigned max_idle;        /* kept open between requests, to each server */
+    unsigned max_waiting;     /* requests that wait for a server */
+    unsigned retries;         /* of one request, after the first attempt */
+    unsigned max_fails;       /* until a server is avoided for fail_timeout; 0: never */
     uint64_t fail_timeout_usec;
     uint64_t connect_timeout_usec;
     uint64_t send_timeout_usec;
@@ -102,7 +102,7 @@ struct config_upstream {
     char *probe_host;               /* the Host of probes; NULL: the server's text */
     uint64_t probe_interval_usec;
     uint64_t probe_timeout_usec;
-    unsigned probe_rise, probe_fall; /* in a row, until a server is up, or down */
+    unsigned probe_rise, probe_fall;                /* in a row, until a server is up, or down */
     unsigned probe_status_least, probe_status_most; /* what counts as good */
 };
 
@@ -130,6 +130,7 @@ struct config {
     unsigned max_fields;
     unsigned max_ranges;
     unsigned max_connections; /* per worker */
+    uint64_t cache_size;      /* per worker */
     enum access_log_kind access_log;
     char *access_log_file; /* absolute; NULL: the log */
     char *control_socket;  /* absolute; NULL: in the runtime directory */

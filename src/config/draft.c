@@ -28,69 +28,77 @@ int draft_problem(struct draft *draft, struct place place, const char *format, .
     return r;
 }
 
+/* The array of the section's type; for named ones. */
+static void **objects_of(struct config *config, const struct config_section_info *info)
+{
+    return (void **)(void *)((char *)config + info->objects_offset);
+}
+
 static void *section_object(const struct draft *draft, const struct draft_section *section)
 {
-    switch (section->type) {
-    case CONFIG_LISTEN:
-        return &draft->config->listens[section->index];
-    case CONFIG_ROUTE:
-        return &draft->config->routes[section->index];
-    default:
+    const struct config_section_info *info = &config_section_infos[section->type];
+
+    if (!info->named)
         return draft->config;
-    }
+    return (char *)*objects_of(draft->config, info) + section->index * info->object_size;
 }
 
 const char *draft_section_name(const struct draft *draft, const struct draft_section *section)
 {
-    switch (section->type) {
-    case CONFIG_LISTEN:
-        return draft->config->listens[section->index].name;
-    case CONFIG_ROUTE:
-        return draft->config->routes[section->index].name;
-    default:
+    if (!config_section_infos[section->type].named)
         return "";
-    }
+    return *(char **)section_object(draft, section);
+}
+
+static const struct config_key *find_key(enum config_section_type type, const char *name)
+{
+    const struct config_section_info *info = &config_section_infos[type];
+
+    for (size_t i = 0; i < info->key_count; i++)
+        if (strcmp(info->keys[i].name, name) == 0)
+            return &info->keys[i];
+    return NULL;
+}
+
+static size_t key_number(enum config_section_type type, const struct config_key *key)
+{
+    return (size_t)(key - config_section_infos[type].keys);
+}
+
+const struct place *draft_section_given(const struct draft_section *section, const char *key)
+{
+    const struct place *given =
+        &section->given[key_number(section->type, find_key(section->type, key))];
+
+    return given->source ? given : NULL;
 }
 
 bool draft_section_wrong(const struct draft_section *section, const char *key)
 {
-    const struct config_section_info *info = &config_section_infos[section->type];
+    size_t number = key_number(section->type, find_key(section->type, key));
 
-    for (size_t i = 0; i < info->key_count; i++)
-        if (strcmp(info->keys[i].name, key) == 0)
-            return (section->wrong & UINT64_C(1) << i) != 0;
-    return false;
+    return (section->wrong & UINT64_C(1) << number) != 0;
 }
 
-static int add_listen(struct config *config, struct span name)
+/* Appends an object of that name, and else of zeros. *ret_index is where it is. */
+static int add_object(struct config *config, const struct config_section_info *info,
+    struct span name, size_t *ret_index)
 {
-    struct config_listen *listens =
-        reallocarray(config->listens, config->listen_count + 1, sizeof listens[0]);
+    void **objects = objects_of(config, info);
+    size_t *count = (size_t *)(void *)((char *)config + info->count_offset);
+    char *longer = reallocarray(*objects, *count + 1, info->object_size);
     char *copy = strndup(name.at, name.length);
 
-    if (listens)
-        config->listens = listens;
-    if (!listens || !copy) {
+    if (longer)
+        *objects = longer;
+    if (!longer || !copy) {
         free(copy);
         return -ENOMEM;
     }
-    listens[config->listen_count++] = (struct config_listen){.name = copy};
-    return 0;
-}
-
-static int add_route(struct config *config, struct span name)
-{
-    struct config_route *routes =
-        reallocarray(config->routes, config->route_count + 1, sizeof routes[0]);
-    char *copy = strndup(name.at, name.length);
-
-    if (routes)
-        config->routes = routes;
-    if (!routes || !copy) {
-        free(copy);
-        return -ENOMEM;
-    }
-    routes[config->route_count++] = (struct config_route){.name = copy};
+    char *object = longer + *count * info->object_size;
+    memset(object, 0, info->object_size);
+    memcpy(object, &copy, sizeof copy); /* the first member */
+    *ret_index = (*count)++;
     return 0;
 }
 
@@ -110,23 +118,20 @@ static int set_defaults(const struct draft *draft, const struct draft_section *s
 static int add_section(
     struct draft *draft, struct place place, enum config_section_type type, struct span name)
 {
+    const struct config_section_info *info = &config_section_infos[type];
     struct draft_section section = {.type = type, .place = place};
     struct draft_section *sections =
         reallocarray(draft->sections, draft->section_count + 1, sizeof sections[0]);
-    int r = 0;
 
     if (!sections)
         return -ENOMEM;
     draft->sections = sections;
-    if (type == CONFIG_LISTEN) {
-        section.index = draft->config->listen_count;
-        r = add_listen(draft->config, name);
-    } else if (type == CONFIG_ROUTE) {
-        section.index = draft->config->route_count;
-        r = add_route(draft->config, name);
-    }
+    int r = info->named ? add_object(draft->config, info, name, &section.index) : 0;
     if (r < 0)
         return r;
+    section.given = calloc(info->key_count, sizeof section.given[0]);
+    if (!section.given)
+        return -ENOMEM;
     draft->current = draft->section_count;
     sections[draft->section_count++] = section;
     return set_defaults(draft, &sections[draft->current]);
@@ -146,8 +151,10 @@ int draft_init(struct draft *draft, struct buffer *problems)
 
 void draft_deinit(struct draft *draft)
 {
-    for (size_t i = 0; i < draft->section_count; i++)
+    for (size_t i = 0; i < draft->section_count; i++) {
+        free(draft->sections[i].given);
         free(draft->sections[i].items);
+    }
     free(draft->sections);
     config_free(draft->config);
     *draft = (struct draft){0};
@@ -234,16 +241,6 @@ int draft_open(struct draft *draft, struct place place, struct span header)
     return open_named(draft, place, type, name);
 }
 
-static const struct config_key *find_key(enum config_section_type type, const char *name)
-{
-    const struct config_section_info *info = &config_section_infos[type];
-
-    for (size_t i = 0; i < info->key_count; i++)
-        if (strcmp(info->keys[i].name, name) == 0)
-            return &info->keys[i];
-    return NULL;
-}
-
 static int unknown_key(
     struct draft *draft, struct place place, enum config_section_type type, const char *name)
 {
@@ -280,14 +277,17 @@ static int note_items(struct draft_section *section, struct place place, size_t 
 
 static bool is_identity(const struct config_key *key)
 {
-    return strcmp(key->name, "Host") == 0 || strcmp(key->name, "Address") == 0;
+    return strcmp(key->name, "Host") == 0 || strcmp(key->name, "Address") == 0 ||
+           strcmp(key->name, "Server") == 0;
 }
 
-/* The empty value: an empty list, or the default. */
+/* The empty value: an empty list, or the default. What is inherited is so when all is read. */
 static int reset(void *object, const struct config_key *key)
 {
     bool empty = key->count_offset > 0 || !key->default_value;
 
+    if (key->inherited)
+        return 0;
     return key->set(object, key, empty ? "" : key->default_value, NULL);
 }
 
@@ -303,15 +303,15 @@ int draft_assign(struct draft *draft, struct place place, const char *name, cons
     const struct config_key *key = find_key(section->type, name);
     if (!key)
         return unknown_key(draft, place, section->type, name);
-    uint64_t bit = UINT64_C(1) << (key - config_section_infos[section->type].keys);
+    size_t number = key_number(section->type, key);
     void *object = section_object(draft, section);
-    bool first = !(section->given & bit);
-    section->given = *value ? section->given | bit : section->given & ~bit;
+    bool first = !section->given[number].source;
+    section->given[number] = *value ? place : (struct place){0};
     int r = !*value || (first && key->count_offset > 0) ? reset(object, key) : 0;
     if (r == 0 && *value)
         r = key->set(object, key, value, &reason);
     if (r == -EINVAL) {
-        section->wrong |= bit;
+        section->wrong |= UINT64_C(1) << number;
         r = draft_problem(draft, place, "%s=%s: %s", name, value, reason.text);
     }
     if (r == 0 && is_identity(key))

@@ -20,9 +20,9 @@ struct draft_section {
     enum config_section_type type;
     size_t index;        /* of its object in the array of its type */
     struct place place;  /* where it was first opened */
-    uint64_t given;      /* bit n: key n has a value of its own, not the default */
+    struct place *given; /* where each key's own value stands; no source: it has the default */
     uint64_t wrong;      /* bit n: a value of key n was refused */
-    struct place *items; /* where each Host= or Address= was said, in the order of the list */
+    struct place *items; /* where each Address=, Host= or Server= was said, in the list's order */
     size_t item_count;
 };
 
@@ -53,5 +53,7 @@ int draft_assign(struct draft *draft, struct place place, const char *name, cons
 
 /* The name of the section's object; "" for [Server]. */
 const char *draft_section_name(const struct draft *draft, const struct draft_section *section);
+/* Where the key's own value stands; of a list, the last part. NULL: the key was not given. */
+const struct place *draft_section_given(const struct draft_section *section, const char *key);
 /* Whether a value of that key was refused, so that nothing can be concluded from what it holds. */
 bool draft_section_wrong(const struct draft_section *section, const char *key);

@@ -26,12 +26,14 @@ struct config_key {
     size_t count_offset;           /* of the list's count; 0: not a list */
     const char *default_value;     /* as in a file; NULL: none */
     const char *minimum, *maximum; /* as in a file, inclusive; NULL: no range */
+    bool inherited; /* without a value of its own, it has that of [Server]'s key of the same name */
 };
 
 enum config_section_type {
-    CONFIG_SERVER, /* struct config */
-    CONFIG_LISTEN, /* struct config_listen */
-    CONFIG_ROUTE,  /* struct config_route */
+    CONFIG_SERVER,   /* struct config */
+    CONFIG_LISTEN,   /* struct config_listen */
+    CONFIG_ROUTE,    /* struct config_route */
+    CONFIG_UPSTREAM, /* struct config_upstream */
     CONFIG_SECTION_TYPES,
 };
 
@@ -40,6 +42,9 @@ struct config_section_info {
     bool named; /* [TYPE NAME], else [TYPE] */
     const struct config_key *keys;
     size_t key_count; /* at most 64 */
+    /* Where the objects of a named section are: an array of struct config, and its count. */
+    size_t object_size; /* the first member is the name */
+    size_t objects_offset, count_offset;
 };
 extern const struct config_section_info config_section_infos[CONFIG_SECTION_TYPES];
 

@@ -1,6 +1,5 @@
 #include "config/value.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,9 @@
 #include "base/span.h"
 #include "config/config.h"
 #include "config/duration.h"
+#include "config/host.h"
+#include "config/network.h"
+#include "config/server.h"
 #include "config/size.h"
 
 int value_set_boolean(
@@ -95,6 +97,21 @@ int value_set_size(
     return 0;
 }
 
+/* The number of the word in the list, for an enum in the same order. */
+static int set_word(void *object, const struct config_key *key, const char *value,
+    const char *const *words, size_t count)
+{
+    unsigned *member = config_key_member(key, object);
+
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(value, words[i]) == 0) {
+            *member = i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 int value_set_access_log(
     void *object, const struct config_key *key, const char *value, struct reason *reason)
 {
@@ -103,15 +120,38 @@ int value_set_access_log(
         [ACCESS_LOG_COMBINED] = "combined",
         [ACCESS_LOG_JSON] = "json",
     };
-    enum access_log_kind *member = config_key_member(key, object);
 
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(value, words[i]) == 0) {
-            *member = (enum access_log_kind)i;
-            return 0;
-        }
-    }
-    return reason_set(reason, -EINVAL, "must be off, combined or json");
+    if (set_word(object, key, value, words, sizeof words / sizeof words[0]) < 0)
+        return reason_set(reason, -EINVAL, "must be off, combined or json");
+    return 0;
+}
+
+int value_set_balance(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    static const char *const words[] = {
+        [BALANCE_ROUND_ROBIN] = "round-robin",
+        [BALANCE_LEAST_CONNECTIONS] = "least-connections",
+        [BALANCE_HASH] = "hash",
+    };
+
+    if (set_word(object, key, value, words, sizeof words / sizeof words[0]) < 0)
+        return reason_set(reason, -EINVAL, "must be round-robin, least-connections or hash");
+    return 0;
+}
+
+int value_set_send_proxy(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    static const char *const words[] = {
+        [SEND_PROXY_NO] = "no",
+        [SEND_PROXY_V1] = "v1",
+        [SEND_PROXY_V2] = "v2",
+    };
+
+    if (set_word(object, key, value, words, sizeof words / sizeof words[0]) < 0)
+        return reason_set(reason, -EINVAL, "must be no, v1 or v2");
+    return 0;
 }
 
 static int set_string(void *object, const struct config_key *key, const char *value)
@@ -195,13 +235,69 @@ int value_set_field_value(
     return set_string(object, key, value);
 }
 
-/* The next word of a list that whitespace separates; false: there is none. */
-static bool next_word(const char **text, struct span *ret)
+int value_set_name(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
 {
-    *text += strspn(*text, " \t");
-    *ret = (struct span){*text, strcspn(*text, " \t")};
-    *text += ret->length;
-    return ret->length > 0;
+    (void)reason; /* whether there is such a section is known when all of them are read */
+    return set_string(object, key, value);
+}
+
+int value_set_authority(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    struct span host, port;
+    uint16_t number;
+
+    host_split(span_of(value), &host, &port);
+    if (*value && !host_is_name(host) && !host_is_ipv6(host))
+        return reason_set(reason, -EINVAL,
+            "must be a host, or a host and a port, as in a Host field: example.com, "
+            "[2001:db8::1]:8080");
+    int r = port.at ? host_parse_port(port, &number, reason) : 0;
+    return r < 0 ? r : set_string(object, key, value);
+}
+
+int value_set_probe(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    const char *path = value;
+
+    if (strncmp(path, "GET ", 4) == 0)
+        path += 4 + strspn(path + 4, " \t");
+    bool valid = !*value || *path == '/';
+    for (const char *c = path; *c; c++)
+        valid = valid && *c > ' ' && *c <= '~' && *c != '#';
+    if (!valid)
+        return reason_set(reason, -EINVAL,
+            "must be a path that begins with /, perhaps with a query, of printable ASCII without "
+            "spaces and '#'; it is asked for with GET");
+    return set_string(object, key, path);
+}
+
+static bool parse_status(struct span text, unsigned *ret)
+{
+    uint64_t status;
+
+    if (span_to_u64(text, &status) < 0 || status < 200 || status > 599)
+        return false;
+    *ret = (unsigned)status;
+    return true;
+}
+
+int value_set_probe_status(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    struct config_upstream *upstream = object;
+    struct span most = span_of(value), least = span_cut(&most, '-');
+    unsigned from, to;
+
+    (void)key;
+    if (!parse_status(least, &from) || !parse_status(most.at ? most : least, &to) || from > to)
+        return reason_set(reason, -EINVAL,
+            "must be a status from 200 to 599, or a range of them, such as 200-399");
+    upstream->probe_status_least = from;
+    upstream->probe_status_most = to;
+    return 0;
 }
 
 static int append_string(void *object, const struct config_key *key, struct span text)
@@ -232,11 +328,11 @@ static void clear_strings(void *object, const struct config_key *key)
 int value_add_file_names(
     void *object, const struct config_key *key, const char *value, struct reason *reason)
 {
-    struct span word;
+    struct span rest = span_of(value), word;
 
     if (!*value)
         clear_strings(object, key);
-    while (next_word(&value, &word)) {
+    while (span_cut_word(&rest, &word)) {
         if (memchr(word.at, '/', word.length) || span_equal(word, SPAN(".")) ||
             span_equal(word, SPAN("..")))
             return reason_set(
@@ -248,46 +344,11 @@ int value_add_file_names(
     return 0;
 }
 
-static bool is_label_character(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
-}
-
-/* RFC 1123 §2.1 and RFC 1035 §2.3.4; the underscore is in use all the same. */
-static bool is_host_name(struct span name)
-{
-    if (name.length > 253)
-        return false;
-    while (name.at) {
-        struct span label = span_cut(&name, '.');
-        if (label.length == 0 || label.length > 63)
-            return false;
-        for (size_t i = 0; i < label.length; i++)
-            if (!is_label_character(label.at[i]))
-                return false;
-    }
-    return true;
-}
-
-/* An IPv6 address as it stands in a Host field: in brackets (RFC 3986 §3.2.2). */
-static bool is_ipv6_literal(struct span host)
-{
-    char text[INET6_ADDRSTRLEN] = "";
-    struct in6_addr address;
-
-    if (host.length < 2 || host.length - 2 >= sizeof text || host.at[0] != '[' ||
-        host.at[host.length - 1] != ']')
-        return false;
-    memcpy(text, host.at + 1, host.length - 2);
-    return inet_pton(AF_INET6, text, &address) == 1;
-}
-
 static int check_host(struct span host, struct reason *reason)
 {
     const char *problem;
 
-    if (is_host_name(host) || is_ipv6_literal(host))
+    if (host_is_name(host) || host_is_ipv6(host))
         return 0;
     if (memchr(host.at, '*', host.length))
         problem = "is a wildcard, and each host has to be named in full";
@@ -303,11 +364,11 @@ int value_add_hosts(
 {
     char ***hosts = config_key_member(key, object);
     size_t *count = config_key_count(key, object);
-    struct span word;
+    struct span rest = span_of(value), word;
 
     if (!*value)
         clear_strings(object, key);
-    while (next_word(&value, &word)) {
+    while (span_cut_word(&rest, &word)) {
         int r = check_host(word, reason);
         if (r < 0)
             return r;
@@ -345,12 +406,12 @@ int value_add_addresses(
     void *object, const struct config_key *key, const char *value, struct reason *reason)
 {
     struct config_listen *listen = object;
-    struct span word;
+    struct span rest = span_of(value), word;
 
     (void)key;
     if (!*value)
         listen->address_count = 0;
-    while (next_word(&value, &word)) {
+    while (span_cut_word(&rest, &word)) {
         int r = add_address(listen, word, reason);
         if (r < 0)
             return r;
@@ -389,7 +450,7 @@ int value_add_error_pages(
 {
     struct config_route *route = object;
     const char *path = strchr(value, '/'); /* the rest of the line: a path may hold spaces */
-    struct span word;
+    struct span rest = span_of(value), word;
     uint64_t status;
 
     (void)key;
@@ -400,7 +461,7 @@ int value_add_error_pages(
     }
     if (!path || path == value || !names_file(path))
         goto invalid;
-    while (next_word(&value, &word) && word.at < path) {
+    while (span_cut_word(&rest, &word) && word.at < path) {
         if (span_to_u64(word, &status) < 0 || status < 400 || status > 599)
             goto invalid;
         int r = set_error_page(route, (unsigned)status, path);
@@ -411,4 +472,62 @@ int value_add_error_pages(
 invalid:
     return reason_set(reason, -EINVAL,
         "must be one or more statuses from 400 to 599, and a file below Root=: 404 /404.html");
+}
+
+int value_add_server(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    struct config_upstream *upstream = object;
+    struct config_server server, *servers;
+
+    (void)key;
+    if (!*value) {
+        while (upstream->server_count > 0)
+            server_clear(&upstream->servers[--upstream->server_count]);
+        return 0;
+    }
+    int r = server_parse(span_of(value), &server, reason);
+    if (r < 0)
+        return r;
+    servers = reallocarray(upstream->servers, upstream->server_count + 1, sizeof servers[0]);
+    if (!servers) {
+        server_clear(&server);
+        return -ENOMEM;
+    }
+    upstream->servers = servers;
+    servers[upstream->server_count++] = server;
+    return 0;
+}
+
+static int add_network(struct config *config, struct span word, struct reason *reason)
+{
+    struct config_network network, *networks;
+
+    int r = network_parse(word, &network, reason);
+    if (r < 0)
+        return r;
+    networks =
+        reallocarray(config->trusted_proxies, config->trusted_proxy_count + 1, sizeof networks[0]);
+    if (!networks)
+        return -ENOMEM;
+    config->trusted_proxies = networks;
+    networks[config->trusted_proxy_count++] = network;
+    return 0;
+}
+
+int value_add_networks(
+    void *object, const struct config_key *key, const char *value, struct reason *reason)
+{
+    struct config *config = object;
+    struct span rest = span_of(value), word;
+
+    (void)key;
+    if (!*value)
+        config->trusted_proxy_count = 0;
+    while (span_cut_word(&rest, &word)) {
+        int r = add_network(config, word, reason);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }

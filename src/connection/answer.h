@@ -1,5 +1,6 @@
 #pragma once
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,12 +44,14 @@ void answer_init(struct answer *answer);
 void answer_reset(struct answer *answer);
 void answer_destroy(struct answer *answer);
 
-/* The four below note a failure (no memory, too many parts) in answer->failed. */
+/* The five below note a failure (no memory, too many parts) in answer->failed. */
 
 /* @name is a literal; the value must hold no CR, LF or NUL: such a field makes the answer failed.
  */
 void answer_field(struct answer *answer, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Field lines that were made by answer_field() before, as they are. */
+void answer_fields(struct answer *answer, struct span lines);
 void answer_bytes(struct answer *answer, struct span bytes);
 /* The file the following answer_file_part() calls mean; a former one is closed. */
 void answer_file(struct answer *answer, int fd);
@@ -62,9 +65,22 @@ uint64_t answer_length(const struct answer *answer);
 void answer_text(struct answer *answer, unsigned status);
 
 /*
- * A handler. Called once the head is complete, with the request valid during the call; must fill
- * @answer before it returns.
+ * A handler: who answers a request.
+ *
+ * It answers itself, with answer(), which is called once the request is here with its body, and
+ * must fill @answer before it returns. Or, with a gateway, a backend does: compose() is called for
+ * each attempt, and fail() where there was none that worked. The request is valid during a call.
  */
+struct gateway;
 struct handler {
     void (*answer)(struct handler *handler, const struct request *request, struct answer *answer);
+    struct gateway *gateway; /* NULL: it answers itself */
+    /* Appends the head that @request, of a client at @peer, has for a backend. Returns 0 or -errno.
+     */
+    int (*compose)(struct handler *handler, const struct request *request,
+        const struct sockaddr_in6 *peer, struct buffer *out);
+    /* Fills @answer for a request that ends with @status. */
+    void (*fail)(struct handler *handler, const struct request *request, unsigned status,
+        struct answer *answer);
+    uint64_t max_body_size; /* of requests that are forwarded */
 };

@@ -7,10 +7,11 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "connection/move_backend.h"
 
-static enum record_kind kind_of(enum connection_state state)
+static enum record_kind kind_of(const struct connection *connection)
 {
-    switch (state) {
+    switch (connection->state) {
     case CONNECTION_HEAD:
         return RECORD_HEAD;
     case CONNECTION_BODY:
@@ -19,6 +20,12 @@ static enum record_kind kind_of(enum connection_state state)
         return RECORD_REPLY;
     case CONNECTION_LINGER:
         return RECORD_LINGER;
+    case CONNECTION_EXCHANGE:
+        return connection->exchange->waiting ? RECORD_WAITING : RECORD_EXCHANGE;
+    case CONNECTION_TUNNEL:
+        return RECORD_TUNNEL;
+    case CONNECTION_PROXY:
+        return RECORD_PROXY;
     default: /* a closed one is freed in the event that closes it */
         return RECORD_IDLE;
     }
@@ -35,7 +42,10 @@ static enum connection_state state_of(enum record_kind kind)
         return CONNECTION_REPLY;
     case RECORD_LINGER:
         return CONNECTION_LINGER;
+    case RECORD_PROXY:
+        return CONNECTION_PROXY;
     case RECORD_IDLE:
+    default: /* those with a backend: move_adopt_backend() */
         break;
     }
     return CONNECTION_IDLE;
@@ -47,7 +57,7 @@ static void describe_reading(const struct connection *connection, struct record 
 
     record->received =
         (struct span){reading->bytes + reading->start, reading->end - reading->start};
-    if (record->kind == RECORD_HEAD)
+    if (record->kind == RECORD_HEAD || record->kind == RECORD_PROXY)
         return;
     double ago = ev_now(connection->server->loop) - reading->began;
     record->began_usec = ago > 0 ? (uint64_t)(ago * (double)USEC_PER_SEC) : 0;
@@ -93,7 +103,7 @@ void move_describe(const struct connection *connection, struct record *ret)
     struct server *server = connection->server;
 
     *ret = (struct record){
-        .kind = kind_of(connection->state),
+        .kind = kind_of(connection),
         .close = connection->close,
         .linger = connection->linger,
         .status = connection->status,
@@ -112,6 +122,18 @@ void move_describe(const struct connection *connection, struct record *ret)
         describe_reading(connection, ret);
     if (connection->output)
         describe_output(connection->output, ret);
+    move_describe_backend(connection, ret);
+}
+
+int move_second_fd(const struct connection *connection)
+{
+    if (connection->output)
+        return connection->output->file;
+    if (connection->exchange && connection->exchange->backend)
+        return connection->exchange->backend->io.fd;
+    if (connection->tunnel && connection->tunnel->backend)
+        return connection->tunnel->backend->io.fd;
+    return -1;
 }
 
 void move_complete(struct connection *connection)
@@ -122,9 +144,14 @@ void move_complete(struct connection *connection)
         [CONNECTION_BODY] = COUNTER_MOVED_BODY,
         [CONNECTION_REPLY] = COUNTER_MOVED_REPLY,
         [CONNECTION_LINGER] = COUNTER_MOVED_LINGER,
+        [CONNECTION_PROXY] = COUNTER_MOVED_PROXY,
+        [CONNECTION_EXCHANGE] = COUNTER_MOVED_EXCHANGE,
+        [CONNECTION_TUNNEL] = COUNTER_MOVED_TUNNEL,
     };
+    bool waits = connection->exchange && connection->exchange->waiting;
 
-    connection->server->counters->values[kinds[connection->state]]++;
+    connection->server->counters
+        ->values[waits ? COUNTER_MOVED_WAITING : kinds[connection->state]]++;
     connection_end(connection, COUNTER_END_MOVED);
 }
 
@@ -137,25 +164,29 @@ static int option_of(int fd, int option)
     return getsockopt(fd, SOL_SOCKET, option, &value, &length) < 0 ? -1 : value;
 }
 
-/* A connection of its peer's kind, as accept4(2) makes it: one that blocks would stop the worker.
- */
-static bool is_connection(const struct record *record, int fd)
+/* A connection as accept4(2) makes it: one that blocks would stop the worker. */
+static bool is_connection(int fd)
 {
     return option_of(fd, SO_TYPE) == SOCK_STREAM && option_of(fd, SO_ACCEPTCONN) == 0 &&
-           option_of(fd, SO_DOMAIN) == record->peer.sin6_family &&
            (fcntl(fd, F_GETFL) & O_NONBLOCK);
 }
 
 /* A record comes with the kinds of fds it needs. */
-static bool fds_are_right(const struct record *record, int fd, int file)
+static bool fds_are_right(const struct record *record, int fd, int second)
 {
     struct stat status;
 
-    if (!is_connection(record, fd))
+    if (!is_connection(fd))
         return false;
+    /* What a PROXY header says of the client is of another family, perhaps. */
+    int domain = option_of(fd, SO_DOMAIN);
+    if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX)
+        return false;
+    if (record->with_backend)
+        return is_connection(second);
     if (!record->file)
-        return file < 0;
-    return fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+        return second < 0;
+    return fstat(second, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 static struct address peer_of(const struct record *record)
@@ -173,7 +204,7 @@ static int adopt_reading(struct connection *connection, const struct record *rec
     if (!reading)
         return -ENOMEM;
     connection->reading = reading;
-    if (record->kind == RECORD_HEAD)
+    if (record->kind == RECORD_HEAD || record->kind == RECORD_PROXY)
         return 0;
     reading->began = ev_now(server->loop) - usec_to_seconds(record->began_usec);
     if (record->head_length == 0) {
@@ -223,13 +254,13 @@ static int fill(struct connection *connection, const struct record *record, int 
     return r;
 }
 
-int move_adopt(struct server *server, const struct record *record, int fd, int file_fd,
+int move_adopt(struct server *server, const struct record *record, int fd, int second_fd,
     unsigned listener, bool drain)
 {
-    CLEANUP_FD int file = file_fd;
+    CLEANUP_FD int second = second_fd;
     struct address peer = peer_of(record);
 
-    if (!fds_are_right(record, fd, file)) {
+    if (!fds_are_right(record, fd, second)) {
         fd_close(fd);
         return -EINVAL;
     }
@@ -238,11 +269,12 @@ int move_adopt(struct server *server, const struct record *record, int fd, int f
     if (!connection)
         return -ENOMEM;
     connection->drain = drain;
-    int r = fill(connection, record, &file);
-    if (r < 0) {
+    int r = fill(connection, record, &second);
+    if (r == 0 && record->backend.upstream.length > 0)
+        r = move_adopt_backend(connection, record, TAKE_FD(second));
+    else if (r == 0)
+        connection_resume(connection, state_of(record->kind), record->deadline_usec);
+    if (r < 0)
         connection_end(connection, COUNTER_END_FAILED);
-        return r;
-    }
-    connection_resume(connection, state_of(record->kind), record->deadline_usec);
-    return 0;
+    return r;
 }

@@ -145,13 +145,13 @@ static int skip_length(struct reading *reading)
 static int skip_chunked(struct reading *reading)
 {
     while (reading->chunked.state != CHUNKED_DONE && reading->body < reading->end) {
-        size_t consumed, data_length;
-        const char *data;
+        struct chunked_run run;
+        size_t consumed;
         if (chunked_read(&reading->chunked, reading->bytes + reading->body,
-                reading->end - reading->body, &consumed, &data, &data_length) != CHUNKED_OK)
+                reading->end - reading->body, &consumed, &run) != CHUNKED_OK)
             return BODY_MALFORMED;
         reading->body += consumed;
-        reading->body_read += data_length;
+        reading->body_read += run.trailer ? 0 : run.length;
     }
     return reading->chunked.state == CHUNKED_DONE ? BODY_COMPLETE : BODY_MORE;
 }
@@ -164,6 +164,13 @@ int reading_skip_body(struct reading *reading)
     if (r == BODY_MORE) /* all there is was body: its room is free again */
         reading->end = reading->body = reading->start + reading->request.head_length;
     return r;
+}
+
+bool reading_has_whole(const struct reading *reading)
+{
+    /* Fewer bytes could be an empty line behind the end of this request's head. */
+    return reading->end - reading->body >= 4 &&
+           memcmp(reading->bytes + reading->end - 4, "\r\n\r\n", 4) == 0;
 }
 
 bool reading_next(struct reading *reading, const struct head_limits *limits)

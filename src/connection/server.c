@@ -1,7 +1,10 @@
 #include "connection/server.h"
 
+#include <string.h>
+
 #include "base/clock.h"
-#include "connection/connection.h"
+#include "connection/expiry.h"
+#include "connection/opening.h"
 
 /* "infinity" in the configuration is no deadline. */
 static double timeout_seconds(uint64_t usec)
@@ -13,15 +16,15 @@ void server_init(struct server *server, struct ev_loop *loop, const struct confi
     struct counters *counters, struct access_log *access_log, const struct server_calls *calls,
     void *owner)
 {
-    *server = (struct server){
-        .loop = loop,
-        .config = config,
-        .counters = counters,
-        .access_log = access_log,
-        .calls = calls,
-        .owner = owner,
-        .head_limits = {.size = config->head_size, .fields = config->max_fields},
-    };
+    memset(server, 0, sizeof *server);
+    server->loop = loop;
+    server->config = config;
+    server->counters = counters;
+    server->access_log = access_log;
+    server->calls = calls;
+    server->owner = owner;
+    server->head_limits =
+        (struct head_limits){.size = config->head_size, .fields = config->max_fields};
     list_init(&server->connections);
     reading_pool_init(&server->readings, config->head_size);
     answer_init(&server->answer);
@@ -46,13 +49,18 @@ void server_destroy(struct server *server)
     deadline_list_deinit(&server->send);
     deadline_list_deinit(&server->linger);
     answer_destroy(&server->answer);
+    buffer_clear(&server->workspace.head);
+    buffer_clear(&server->workspace.body);
+    held_destroy(&server->held);
     reading_pool_destroy(&server->readings);
 }
 
 void server_accept(struct server *server, int fd, const struct address *peer, unsigned listener)
 {
     server->counters->values[COUNTER_ACCEPTED]++;
-    (void)connection_new(server, fd, peer, listener); /* counts its own failure */
+    struct connection *connection = connection_new(server, fd, peer, listener);
+    if (connection) /* it counts its own failure */
+        opening_begin(connection);
 }
 
 void server_retire(struct server *server, enum retirement retirement)

@@ -6,7 +6,9 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "connection/answer.h"
+#include "connection/held.h"
 #include "connection/reading.h"
+#include "connection/workspace.h"
 #include "http/date.h"
 #include "net/deadline.h"
 #include "observe/access_log.h"
@@ -19,6 +21,13 @@
 
 struct connection;
 
+struct gateway;
+
+struct listener_manner {
+    bool proxy_header;      /* AcceptProxy=: a PROXY header comes first */
+    struct gateway *tunnel; /* Tunnel=: no HTTP; NULL: HTTP */
+};
+
 /* What the worker decides for the connections. */
 struct server_calls {
     /* Who answers this request, received through listener number @listener. NULL: 404. */
@@ -27,6 +36,16 @@ struct server_calls {
     void (*describe)(void *owner, unsigned listener, struct span *ret_name, bool *ret_admin);
     /* A connection has ended: there is room for another; the last one of a retiring worker went. */
     void (*ended)(void *owner);
+    /* How connections of listener number @listener begin. */
+    void (*listener)(void *owner, unsigned listener, struct listener_manner *ret);
+    /* The upstream of that name, or a stand-in where there is none any more. */
+    struct gateway *(*find_gateway)(void *owner, struct span name);
+    /*
+     * A backend gave no answer; the client got @status. @request is NULL for a tunnel, @server
+     * empty where none was reached; @why is valid in the call.
+     */
+    void (*failed)(void *owner, const struct request *request, const char *upstream,
+        struct span server, unsigned status, const char *why);
 };
 
 enum retirement {
@@ -46,12 +65,14 @@ struct server {
 
     struct link connections;
     size_t connection_count;
-    size_t reply_count; /* of them in REPLY: each may have a file open beside its socket */
+    size_t second_fd_count; /* of them with a second fd, or perhaps one: a file or a backend */
     enum retirement retirement;
 
     struct reading_pool readings;
     struct head_limits head_limits;
     struct answer answer;
+    struct workspace workspace;
+    struct held held; /* of the connection whose turn it is */
     char date[DATE_TEXT_MAX];
     time_t date_second;
 

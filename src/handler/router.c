@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handler/cache.h"
 #include "handler/files.h"
+#include "handler/proxy.h"
 #include "http/path.h"
 
 #define NONE SIZE_MAX
@@ -13,7 +15,9 @@
 
 struct route {
     const struct config_route *config;
-    struct files *files;
+    struct files *files; /* one of the two is NULL */
+    struct proxy *proxy;
+    struct handler *handler;
 };
 
 /* One host and the path of a route. */
@@ -28,6 +32,7 @@ struct router {
     size_t route_count;
     struct entry *entries; /* sorted by host, then path, both by bytes */
     size_t entry_count;
+    struct cache *cache; /* of all routes */
 };
 
 static int span_compare(struct span a, struct span b)
@@ -64,11 +69,50 @@ static void add_entry(struct router *router, const struct route *route, const ch
     };
 }
 
-static int add_route(struct router *router, const struct config_route *config, unsigned max_ranges,
-    const struct media_types *types, struct reason *reason)
+/* What all routes are made of. */
+struct parts {
+    const struct config *config;
+    const struct media_types *types;
+    struct upstreams *upstreams;
+    struct cache *cache;
+};
+
+static int add_proxy(struct route *route, const struct config_route *config,
+    const struct parts *parts, struct files *pages, struct reason *reason)
+{
+    struct gateway *gateway =
+        parts->upstreams ? upstreams_at(parts->upstreams, config->upstream_index) : NULL;
+
+    route->proxy = proxy_new(parts->config, config, gateway, pages);
+    if (!route->proxy)
+        return reason_set(reason, -ENOMEM, "out of memory");
+    route->handler = proxy_handler(route->proxy);
+    return 0;
+}
+
+/* Files, or the backends of an upstream with perhaps a folder of error pages. */
+static int make_handler(struct route *route, const struct config_route *config,
+    const struct parts *parts, struct reason *reason)
+{
+    struct files *files = NULL;
+    int r = config->root ? files_new(config, parts->types, parts->config->max_ranges, parts->cache,
+                               &files, reason)
+                         : 0;
+
+    if (r < 0)
+        return r;
+    if (config->upstream)
+        return add_proxy(route, config, parts, files, reason);
+    route->files = files;
+    route->handler = files_handler(files);
+    return 0;
+}
+
+static int add_route(struct router *router, const struct config_route *config,
+    const struct parts *parts, struct reason *reason)
 {
     struct route *route = &router->routes[router->route_count];
-    int r = files_new(config, types, max_ranges, &route->files, reason);
+    int r = make_handler(route, config, parts, reason);
 
     if (r < 0)
         return r;
@@ -109,15 +153,17 @@ static int refuse_duplicates(const struct router *router, struct reason *reason)
     return 0;
 }
 
-static int fill(struct router *router, const struct config *config, const struct media_types *types,
-    struct reason *reason)
+static int fill(struct router *router, struct parts *parts, struct reason *reason)
 {
+    const struct config *config = parts->config;
+
     router->routes = calloc(config->route_count + 1, sizeof *router->routes);
     router->entries = calloc(count_entries(config) + 1, sizeof *router->entries);
-    if (!router->routes || !router->entries)
+    if (!router->routes || !router->entries || cache_new(config->cache_size, &router->cache) < 0)
         return reason_set(reason, -ENOMEM, "out of memory");
+    parts->cache = router->cache;
     for (size_t i = 0; i < config->route_count; i++) {
-        int r = add_route(router, &config->routes[i], config->max_ranges, types, reason);
+        int r = add_route(router, &config->routes[i], parts, reason);
         if (r < 0)
             return r;
     }
@@ -126,12 +172,12 @@ static int fill(struct router *router, const struct config *config, const struct
     return refuse_duplicates(router, reason);
 }
 
-int router_new(const struct config *config, const struct media_types *types, struct router **ret,
-    struct reason *reason)
+int router_new(const struct config *config, const struct media_types *types,
+    struct upstreams *upstreams, struct router **ret, struct reason *reason)
 {
+    struct parts parts = {config, types, upstreams, NULL};
     struct router *router = calloc(1, sizeof *router);
-    int r =
-        router ? fill(router, config, types, reason) : reason_set(reason, -ENOMEM, "out of memory");
+    int r = router ? fill(router, &parts, reason) : reason_set(reason, -ENOMEM, "out of memory");
 
     if (r < 0) {
         router_free(router);
@@ -145,8 +191,11 @@ void router_free(struct router *router)
 {
     if (!router)
         return;
-    for (size_t i = 0; i < router->route_count; i++)
+    for (size_t i = 0; i < router->route_count; i++) {
         files_free(router->routes[i].files);
+        proxy_free(router->routes[i].proxy);
+    }
+    cache_free(router->cache);
     free(router->routes);
     free(router->entries);
     free(router);
@@ -180,7 +229,7 @@ static struct handler *find_longest(const struct router *router, struct span hos
         return NULL;
     for (size_t at = low - 1; at != NONE; at = router->entries[at].shorter)
         if (path_matches(path, router->entries[at].path))
-            return files_handler(router->entries[at].route->files);
+            return router->entries[at].route->handler;
     return NULL;
 }
 

@@ -4,6 +4,7 @@
 #include "config/config.h"
 #include "connection/answer.h"
 #include "http/media.h"
+#include "upstream/upstreams.h"
 
 /*
  * Picks the route of a request, and owns the routes' handlers.
@@ -16,11 +17,12 @@
 struct router;
 
 /*
- * Opens what the routes need. @config and @types stay the caller's and must outlive the router.
+ * Opens what the routes need. @config, @types and @upstreams stay the caller's and must outlive the
+ * router; without @upstreams (NULL) it is only a check.
  * Returns 0, or with the reason -EINVAL (two routes for the same host and path) or -errno.
  */
-int router_new(const struct config *config, const struct media_types *types, struct router **ret,
-    struct reason *reason);
+int router_new(const struct config *config, const struct media_types *types,
+    struct upstreams *upstreams, struct router **ret, struct reason *reason);
 /* NULL is allowed. */
 void router_free(struct router *router);
 

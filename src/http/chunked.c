@@ -37,7 +37,8 @@ static bool step_size_lf(struct chunked *chunked, char c)
     return expect(chunked, c, '\n', chunked->remaining > 0 ? CHUNKED_DATA : CHUNKED_TRAILER_START);
 }
 
-/* Extensions and trailers mean nothing to us, so a client may send only so much of them. */
+/* Extensions mean nothing to us, and trailers are kept until they are whole: there may be only so
+ * much of them. */
 static bool step_overhead(struct chunked *chunked, char c)
 {
     if (chunked->overhead >= CHUNKED_OVERHEAD_MAX)
@@ -92,30 +93,81 @@ static bool step(struct chunked *chunked, char c)
     return false;
 }
 
-int chunked_read(struct chunked *chunked, const char *bytes, size_t length, size_t *ret_consumed,
-    const char **ret_data, size_t *ret_data_length)
+/* Whether @c, if it may stand there at all, belongs to a line of the trailer section. */
+static bool is_trailer(const struct chunked *chunked, char c)
 {
+    switch (chunked->state) {
+    case CHUNKED_TRAILER_START:
+        return c != '\r';
+    case CHUNKED_TRAILER_NAME:
+    case CHUNKED_TRAILER:
+    case CHUNKED_TRAILER_LF:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static struct chunked_run take_data(struct chunked *chunked, const char *bytes, size_t length)
+{
+    size_t run = chunked->remaining < length ? (size_t)chunked->remaining : length;
+
+    chunked->remaining -= run;
+    if (chunked->remaining == 0)
+        chunked->state = CHUNKED_DATA_CR;
+    return (struct chunked_run){.at = bytes, .length = run};
+}
+
+/* Returns whether the lines so far are well-formed; *ret_run is what there is of them. */
+static bool take_trailer(
+    struct chunked *chunked, const char *bytes, size_t length, struct chunked_run *ret_run)
+{
+    size_t run = 0;
+
+    while (run < length && is_trailer(chunked, bytes[run]))
+        if (!step(chunked, bytes[run++]))
+            return false;
+    *ret_run = (struct chunked_run){.at = bytes, .length = run, .trailer = true};
+    return true;
+}
+
+int chunked_read(struct chunked *chunked, const char *bytes, size_t length, size_t *ret_consumed,
+    struct chunked_run *ret_run)
+{
+    struct chunked_run run = {0};
     size_t at = 0;
 
     *ret_consumed = 0;
-    *ret_data = NULL;
-    *ret_data_length = 0;
+    *ret_run = run;
     while (at < length && chunked->state != CHUNKED_DONE) {
-        if (chunked->state != CHUNKED_DATA) {
+        bool data = chunked->state == CHUNKED_DATA, trailer = is_trailer(chunked, bytes[at]);
+        if (!data && !trailer) {
             if (!step(chunked, bytes[at++]))
                 return CHUNKED_BAD;
             continue;
         }
-        if (*ret_data)
+        if (run.at)
             break;
-        size_t left = length - at, run = chunked->remaining < left ? chunked->remaining : left;
-        *ret_data = bytes + at;
-        *ret_data_length = run;
-        at += run;
-        chunked->remaining -= run;
-        if (chunked->remaining == 0)
-            chunked->state = CHUNKED_DATA_CR;
+        if (data)
+            run = take_data(chunked, bytes + at, length - at);
+        else if (!take_trailer(chunked, bytes + at, length - at, &run))
+            return CHUNKED_BAD;
+        at += run.length;
     }
     *ret_consumed = at;
+    *ret_run = run;
     return CHUNKED_OK;
+}
+
+int chunked_append_size(struct buffer *out, uint64_t size)
+{
+    char line[18]; /* 16 digits and CR LF */
+    size_t at = sizeof line - 2;
+
+    line[at] = '\r';
+    line[at + 1] = '\n';
+    do
+        line[--at] = "0123456789abcdef"[size % 16];
+    while (size /= 16);
+    return buffer_append(out, (struct span){line + at, sizeof line - at});
 }

@@ -10,7 +10,7 @@
  * backend.
  */
 
-#define PROXY_HEADER_MAX 536 /* version 2 with addresses of AF_UNIX or 500 bytes of TLVs; v1: 107 */
+#define PROXY_HEADER_MAX 536 /* version 2: 16 and at most 520 that follow; version 1: 107 */
 
 enum {
     PROXY_COMPLETE,
@@ -19,16 +19,19 @@ enum {
 };
 
 /*
- * Reads the header at the start of @bytes. On PROXY_COMPLETE *ret_length is what it takes, and
- * *ret_peer the client's address; LOCAL, UNKNOWN and families other than TCP over IPv4 and IPv6 leave
- * *ret_peer as it was (the connection's own). TLVs are checked for their lengths and skipped.
+ * Reads the header at the start of @bytes; what follows it is not looked at. Called again with the
+ * same bytes and more of them until it is complete. On PROXY_COMPLETE *ret_length is what it takes,
+ * and *ret_peer the client's address; LOCAL, UNKNOWN and families other than TCP over IPv4 and IPv6
+ * leave *ret_peer as it was (the connection's own). TLVs are checked for their lengths and skipped,
+ * a checksum among them as well.
  */
 int proxy_header_parse(struct span bytes, struct address *ret_peer, size_t *ret_length);
 
 /*
- * Appends the header of @version (1 or 2) for a connection from @peer to @local; where these are not
- * both of IPv4 or both of IPv6, it says UNKNOWN (version 1) or LOCAL (version 2). Returns 0 or
- * -ENOMEM.
+ * Appends the header of @version (1 or 2) for a connection from @peer to @local. Addresses of IPv4
+ * that a socket for both families has mapped are said as IPv4; where only one of the two is of
+ * IPv4, which a PROXY header of our own client can bring about, it is mapped. Where one is of
+ * neither family, it says UNKNOWN (version 1) or LOCAL (version 2). Returns 0 or -ENOMEM.
  */
 int proxy_header_write(
     unsigned version, const struct address *peer, const struct address *local, struct buffer *out);

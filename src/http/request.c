@@ -12,38 +12,17 @@
 
 struct span request_field(const struct request *request, const char *name)
 {
-    struct span wanted = span_of(name);
-
-    for (size_t i = 0; i < request->field_count; i++)
-        if (span_equal_case(request->fields[i].name, wanted))
-            return request->fields[i].value;
-    return (struct span){NULL, 0};
+    return fields_find(request->fields, request->field_count, name);
 }
 
 size_t request_field_count(const struct request *request, const char *name)
 {
-    struct span wanted = span_of(name);
-    size_t count = 0;
-
-    for (size_t i = 0; i < request->field_count; i++)
-        if (span_equal_case(request->fields[i].name, wanted))
-            count++;
-    return count;
+    return fields_count(request->fields, request->field_count, name);
 }
 
 bool request_list_next(const struct request *request, struct list_walk *walk, struct span *ret)
 {
-    struct span wanted = span_of(walk->name);
-
-    while (!walk->rest.at) {
-        if (walk->index == request->field_count)
-            return false;
-        const struct field *field = &request->fields[walk->index++];
-        if (span_equal_case(field->name, wanted))
-            walk->rest = field->value;
-    }
-    *ret = span_trim(span_cut(&walk->rest, ','));
-    return true;
+    return fields_list_next(request->fields, request->field_count, walk, ret);
 }
 
 static int refuse(struct head_parser *parser, unsigned status, const char *why)
@@ -53,22 +32,13 @@ static int refuse(struct head_parser *parser, unsigned status, const char *why)
     return HEAD_REFUSED;
 }
 
-/* What llhttp reports. A span may come in several pieces, which lie side by side in the buffer. */
-
-static void extend(struct span *span, const char *at, size_t length)
-{
-    if (length == 0) /* llhttp may say so from anywhere */
-        return;
-    if (!span->at)
-        span->at = at;
-    span->length = (size_t)(at + length - span->at);
-}
+/* What llhttp reports. */
 
 static int on_url(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct head_parser *parser = llhttp->data;
 
-    extend(&parser->request->target, at, length);
+    field_extend(&parser->request->target, at, length);
     return 0;
 }
 
@@ -141,7 +111,7 @@ static int on_header_field(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct head_parser *parser = llhttp->data;
 
-    extend(&parser->field.name, at, length);
+    field_extend(&parser->field.name, at, length);
     return 0;
 }
 
@@ -165,7 +135,7 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t length)
 {
     struct head_parser *parser = llhttp->data;
 
-    extend(&parser->field.value, at, length);
+    field_extend(&parser->field.value, at, length);
     return 0;
 }
 
@@ -175,9 +145,7 @@ static int on_header_value_complete(llhttp_t *llhttp)
     struct request *request = parser->request;
     struct field *field = &parser->field;
 
-    if (!field->value.at) /* empty: it lies behind the colon */
-        field->value.at = field->name.at + field->name.length + 1;
-    field->value = span_trim(field->value);
+    field_complete(field);
     request->fields[request->field_count++] = *field;
     *field = (struct field){0};
     return 0;
@@ -204,78 +172,44 @@ static const llhttp_settings_t settings = {
 
 /* The checks of a complete head. */
 
-/* Moves *cursor over @text if that is what stands there. */
-static bool skip(const char **cursor, const char *end, struct span text)
-{
-    if (!span_starts((struct span){*cursor, (size_t)(end - *cursor)}, text))
-        return false;
-    *cursor += text.length;
-    return true;
-}
-
-static void skip_space(const char **cursor, const char *end)
-{
-    while (*cursor < end && (**cursor == ' ' || **cursor == '\t'))
-        (*cursor)++;
-}
-
-static const char *check_field_shape(
-    const struct field *field, const char **cursor, const char *end)
-{
-    if (field->name.at != *cursor)
-        return "a folded line, or a line that does not end in CR LF";
-    if (!syntax_all(field->name, SYNTAX_TOKEN))
-        return "a field name is no token";
-    *cursor += field->name.length;
-    if (!skip(cursor, end, SPAN(":")))
-        return "a field name without its colon";
-    skip_space(cursor, end);
-    if (field->value.length > 0) {
-        if (field->value.at != *cursor)
-            return "a folded line";
-        if (!syntax_all(field->value, SYNTAX_FIELD_VALUE))
-            return "a field value with a folded line or a control character";
-        *cursor += field->value.length;
-        skip_space(cursor, end);
-    }
-    return skip(cursor, end, SPAN("\r\n")) ? NULL : "a line that does not end in CR LF";
-}
-
 /*
- * The head must be, byte for byte, the spans we have with exactly what the grammar puts between
- * them (RFC 9112 §2.1, §3, §5). Whatever a version of llhttp tolerates or skips shows here.
+ * The request line must be, byte for byte, the spans we have with exactly what the grammar puts
+ * between them (RFC 9112 §2.1, §3), and so must the fields.
  */
 static const char *check_shape(const struct request *request, const char *end)
 {
     const char *cursor = request->method_text.at + request->method_text.length;
 
-    if (!skip(&cursor, end, SPAN(" ")) || cursor != request->target.at)
+    if (!fields_skip(&cursor, end, SPAN(" ")) || cursor != request->target.at)
         return "more than one space after the method";
     cursor += request->target.length + sizeof " HTTP/1.1" - 1; /* as on_version_complete() saw */
-    if (cursor > end || !skip(&cursor, end, SPAN("\r\n")))
+    if (cursor > end || !fields_skip(&cursor, end, SPAN("\r\n")))
         return "the request line does not end in CR LF";
-    for (size_t i = 0; i < request->field_count; i++) {
-        const char *why = check_field_shape(&request->fields[i], &cursor, end);
-        if (why)
-            return why;
-    }
-    if (!skip(&cursor, end, SPAN("\r\n")) || cursor != end)
-        return "a line that does not end in CR LF";
-    return NULL;
+    return fields_check_shape(request->fields, request->field_count, cursor, end);
+}
+
+static size_t count_of(const struct request *request, enum field_kind kind)
+{
+    return fields_count_kind(request->fields, request->field_count, kind);
+}
+
+static struct span value_of(const struct request *request, enum field_kind kind)
+{
+    return fields_find_kind(request->fields, request->field_count, kind);
 }
 
 /* RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; a target with a host of its own wins. */
 static int read_host(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    size_t count = request_field_count(request, "host");
+    size_t count = count_of(request, FIELD_HOST);
     struct authority authority;
 
     if (count > 1 || (count == 0 && request->minor >= 1))
         return refuse(parser, 400, count > 1 ? "more than one Host" : "no Host");
     if (count == 0)
         return HEAD_COMPLETE;
-    if (authority_parse(request_field(request, "host"), &authority) < 0)
+    if (authority_parse(value_of(request, FIELD_HOST), &authority) < 0)
         return refuse(parser, 400, "a malformed Host");
     if (!request->host.at)
         request->host = authority.host;
@@ -285,7 +219,7 @@ static int read_host(struct head_parser *parser)
 /* RFC 9112 §6.1: "chunked" is the last coding, and the only one that we know. */
 static int read_transfer_encoding(struct head_parser *parser)
 {
-    struct list_walk walk = {.name = "transfer-encoding"};
+    struct list_walk walk = {.kind = FIELD_TRANSFER_ENCODING};
     bool chunked = false, other = false;
     struct span coding;
 
@@ -309,9 +243,9 @@ static int read_transfer_encoding(struct head_parser *parser)
 static int read_framing(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    size_t lengths = request_field_count(request, "content-length");
+    size_t lengths = count_of(request, FIELD_CONTENT_LENGTH);
 
-    if (request_field_count(request, "transfer-encoding") > 0) {
+    if (count_of(request, FIELD_TRANSFER_ENCODING) > 0) {
         if (lengths > 0)
             return refuse(parser, 400, "Transfer-Encoding and Content-Length");
         if (request->minor == 0)
@@ -322,7 +256,7 @@ static int read_framing(struct head_parser *parser)
         return HEAD_COMPLETE;
     if (lengths > 1)
         return refuse(parser, 400, "more than one Content-Length");
-    if (span_to_u64(request_field(request, "content-length"), &request->content_length) < 0)
+    if (span_to_u64(value_of(request, FIELD_CONTENT_LENGTH), &request->content_length) < 0)
         return refuse(parser, 400, "a malformed Content-Length");
     request->framing = FRAMING_LENGTH;
     return HEAD_COMPLETE;
@@ -331,29 +265,20 @@ static int read_framing(struct head_parser *parser)
 /* RFC 9110 §7.6.1 and §7.8, RFC 9112 §9.3. */
 static void read_connection(struct request *request)
 {
-    struct list_walk walk = {.name = "connection"};
-    bool close = false, keep_alive = false, upgrade = false;
-    struct span option;
+    struct connection_options options =
+        fields_connection_options(request->fields, request->field_count);
 
-    while (request_list_next(request, &walk, &option)) {
-        if (span_equal_case(option, SPAN("close")))
-            close = true;
-        else if (span_equal_case(option, SPAN("keep-alive")))
-            keep_alive = true;
-        else if (span_equal_case(option, SPAN("upgrade")))
-            upgrade = true;
-    }
-    request->keep_alive = !close && (request->minor >= 1 || keep_alive);
+    request->keep_alive = !options.close && (request->minor >= 1 || options.keep_alive);
     request->upgrade =
         request->method == METHOD_CONNECT ||
-        (upgrade && request->minor >= 1 && request_field_count(request, "upgrade") > 0);
+        (options.upgrade && request->minor >= 1 && count_of(request, FIELD_UPGRADE) > 0);
 }
 
 /* RFC 9110 §10.1.1: not of HTTP/1.0, and of no use where no body follows. */
 static int read_expect(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    struct list_walk walk = {.name = "expect"};
+    struct list_walk walk = {.kind = FIELD_EXPECT};
     struct span expectation;
     bool body = request->framing == FRAMING_CHUNKED || request->content_length > 0;
 

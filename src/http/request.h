@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/span.h"
+#include "http/fields.h"
 
 /*
  * The head of a request (RFC 9112 §2 to §5), parsed in place: all spans point into the buffer that
@@ -35,10 +36,6 @@ enum framing {
     FRAMING_CHUNKED, /* RFC 9112 §7.1 */
 };
 
-struct field {
-    struct span name, value; /* the value without spaces at its ends */
-};
-
 struct request {
     enum method method;
     struct span method_text;
@@ -62,16 +59,7 @@ struct span request_field(const struct request *request, const char *name);
 /* How many fields of that name there are. */
 size_t request_field_count(const struct request *request, const char *name);
 
-/*
- * Walks the comma-separated elements of all fields of a name as one list (RFC 9110 §5.6.1):
- * begins as {.name = "connection"} and returns false at the end. Elements are trimmed, and empty
- * ones are delivered too. Not for lists whose elements may be quoted.
- */
-struct list_walk {
-    const char *name;
-    size_t index;
-    struct span rest;
-};
+/* As fields_list_next(). */
 bool request_list_next(const struct request *request, struct list_walk *walk, struct span *ret);
 
 struct head_limits {

@@ -20,11 +20,11 @@ enum response_framing {
 };
 
 struct response {
-    unsigned status; /* 100 to 599 */
-    unsigned minor;  /* of HTTP/1.x: 0 or 1 */
+    unsigned status;    /* 100 to 599 */
+    unsigned minor;     /* of HTTP/1.x: 0 or 1 */
     struct span reason; /* may be empty */
-    bool keep_alive; /* RFC 9112 §9.3; false with RESPONSE_CLOSE */
-    bool upgrade;    /* 101 with Connection: upgrade and an Upgrade field */
+    bool keep_alive;    /* RFC 9112 §9.3; false with RESPONSE_CLOSE */
+    bool upgrade;       /* 101 with Connection: upgrade and an Upgrade field */
     enum response_framing framing;
     bool has_length;         /* a Content-Length was there: of the body a GET would get, too */
     uint64_t content_length; /* with RESPONSE_LENGTH, or has_length */

@@ -80,6 +80,14 @@ void deadline_arm_for(struct deadline_list *list, struct deadline *deadline, dou
     schedule(list);
 }
 
+void deadline_shorten(struct deadline_list *list, struct deadline *deadline, double seconds)
+{
+    double left = deadline_left(deadline);
+
+    if (left < 0 || seconds < left)
+        deadline_arm_for(list, deadline, seconds);
+}
+
 void deadline_disarm(struct deadline *deadline)
 {
     list_remove(&deadline->link);

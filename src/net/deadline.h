@@ -37,6 +37,11 @@ void deadline_arm(struct deadline_list *list, struct deadline *deadline);
  * it longer, those that are armed next would wait for it.
  */
 void deadline_arm_for(struct deadline_list *list, struct deadline *deadline, double seconds);
+/*
+ * @seconds from now, where that is sooner than what it is armed for: a deadline that came with time
+ * already spent is never made longer.
+ */
+void deadline_shorten(struct deadline_list *list, struct deadline *deadline, double seconds);
 void deadline_disarm(struct deadline *deadline);
 /* Seconds left, at least 0; -1 when not armed. */
 double deadline_left(const struct deadline *deadline);

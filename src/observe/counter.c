@@ -46,14 +46,26 @@ const struct counter_info counter_table[] = {
     END(COUNTER_END_STOPPED, "stopped_idle"),
     END(COUNTER_END_CUT, "drain_cut"),
     END(COUNTER_END_CRASHED, "worker_died"),
+    END(COUNTER_END_TUNNEL, "tunnel_closed"),
     MOVED(COUNTER_MOVED_IDLE, "idle"),
     MOVED(COUNTER_MOVED_HEAD, "head"),
     MOVED(COUNTER_MOVED_BODY, "body"),
     MOVED(COUNTER_MOVED_REPLY, "reply"),
     MOVED(COUNTER_MOVED_LINGER, "linger"),
+    MOVED(COUNTER_MOVED_WAITING, "waiting"),
+    MOVED(COUNTER_MOVED_EXCHANGE, "exchange"),
+    MOVED(COUNTER_MOVED_TUNNEL, "tunnel"),
+    MOVED(COUNTER_MOVED_PROXY, "proxy_header"),
     {COUNTER_MOVE_REFUSED, "moves_refused", "", "Moved connections dropped as malformed."},
     {COUNTER_MOVE_UNFIT, "moves_unfit", "", "Connections that could not move and drained."},
     {COUNTER_MOVE_FULL, "moves_delayed", "", "Times a worker waited for room in the inbox."},
+    {COUNTER_TUNNELS, "tunnels", "", "Tunnels begun."},
+    {COUNTER_RETRIES, "retries", "", "Requests sent to a backend once more."},
+    {COUNTER_HELD, "held", "", "Requests and tunnels that waited for a backend."},
+    {COUNTER_BACKEND_DIALS, "backend_dials", "", "Connections to backends begun."},
+    {COUNTER_BACKEND_REUSES, "backend_reuses", "", "Requests on a backend's kept connection."},
+    {COUNTER_BACKEND_UNREACHED, "backend_unreached", "", "Connections that could not be made."},
+    {COUNTER_BACKEND_FAILURES, "backend_failures", "", "Requests that a backend did not answer."},
     {0, NULL, NULL, NULL},
 };
 
@@ -69,7 +81,7 @@ static uint64_t sum(const struct counters *counters, enum counter first, enum co
 uint64_t counters_open(const struct counters *counters)
 {
     uint64_t came = counters->values[COUNTER_ACCEPTED] + counters->values[COUNTER_ADOPTED];
-    uint64_t went = sum(counters, COUNTER_END_CLIENT, COUNTER_END_MOVED);
+    uint64_t went = sum(counters, COUNTER_END_CLIENT, COUNTER_END_TUNNEL);
 
     /* Another process may be counting while we read: never below zero. */
     return came > went ? came - went : 0;
@@ -77,7 +89,7 @@ uint64_t counters_open(const struct counters *counters)
 
 uint64_t counters_ended(const struct counters *counters)
 {
-    return sum(counters, COUNTER_END_CLIENT, COUNTER_END_CRASHED);
+    return sum(counters, COUNTER_END_CLIENT, COUNTER_END_TUNNEL) - counters_moved(counters);
 }
 
 uint64_t counters_moved(const struct counters *counters)

@@ -36,15 +36,28 @@ enum counter {
     COUNTER_END_CUT = 27,       /* unfinished when DrainTimeout= ran out */
     COUNTER_END_CRASHED = 28,   /* its worker died */
     COUNTER_END_MOVED = 29,     /* handed to another worker: not an end for the client */
+    COUNTER_END_TUNNEL = 30,    /* a tunnel, which either side ended */
 
     COUNTER_MOVED_IDLE = 32, /* moved connections by what they were doing */
     COUNTER_MOVED_HEAD = 33,
     COUNTER_MOVED_BODY = 34,
     COUNTER_MOVED_REPLY = 35,
     COUNTER_MOVED_LINGER = 36,
-    COUNTER_MOVE_REFUSED = 37, /* records an adopting worker dropped as malformed */
-    COUNTER_MOVE_UNFIT = 38,   /* connections that could not be moved, and drained instead */
-    COUNTER_MOVE_FULL = 39,    /* times a retiring worker waited for room in the inbox */
+    COUNTER_MOVE_REFUSED = 37,  /* records an adopting worker dropped as malformed */
+    COUNTER_MOVE_UNFIT = 38,    /* connections that could not be moved, and drained instead */
+    COUNTER_MOVE_FULL = 39,     /* times a retiring worker waited for room in the inbox */
+    COUNTER_MOVED_WAITING = 40, /* for a backend */
+    COUNTER_MOVED_EXCHANGE = 41,
+    COUNTER_MOVED_TUNNEL = 42,
+    COUNTER_MOVED_PROXY = 43, /* before the end of a PROXY header */
+
+    COUNTER_TUNNELS = 48,           /* tunnels begun */
+    COUNTER_RETRIES = 49,           /* requests sent to a backend once more */
+    COUNTER_HELD = 50,              /* requests and tunnels that had to wait for a backend */
+    COUNTER_BACKEND_DIALS = 51,     /* connections to backends begun */
+    COUNTER_BACKEND_REUSES = 52,    /* requests on a connection that was there already */
+    COUNTER_BACKEND_UNREACHED = 53, /* connections that could not be made */
+    COUNTER_BACKEND_FAILURES = 54,  /* requests that a backend took and did not answer */
 
     COUNTER_MAX = 64,
 };

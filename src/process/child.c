@@ -200,6 +200,13 @@ void child_reopen_logs(struct child *child)
     (void)channel_send(child->channel, &message); /* as above */
 }
 
+void child_tell_pauses(struct child *child)
+{
+    struct message message = {.kind = MESSAGE_PAUSES};
+
+    (void)channel_send(child->channel, &message); /* as above */
+}
+
 void child_kill(struct child *child, int signal)
 {
     (void)kill(child->pid, signal); /* not reaped yet, so the PID is still its own */

@@ -172,6 +172,7 @@ static _Noreturn void be_worker(
         .channel = channel,
         .counters = &generation->shared->board->slots[slot].counters,
         .board = generation->shared->board,
+        .slot = slot,
         .config = generation->config,
         .activation = generation->shared->activation,
         .inbox = generation->shared->inbox,
@@ -399,6 +400,12 @@ void generation_reopen_logs(struct generation *generation)
 {
     LIST_EACH (link, &generation->children)
         child_reopen_logs(CONTAINER_OF(link, struct child, link));
+}
+
+void generation_tell_pauses(struct generation *generation)
+{
+    LIST_EACH (link, &generation->children)
+        child_tell_pauses(CONTAINER_OF(link, struct child, link));
 }
 
 bool generation_is_stuck(const struct generation *generation)

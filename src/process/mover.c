@@ -24,20 +24,6 @@ static void count(struct mover *mover, enum counter counter)
 
 /* ---- adopting ---- */
 
-/*
- * How many fds belong to the next connection: a socket, and perhaps a file behind it. Their kinds
- * tell, not the records: what is wrong in one must not give its neighbour another client.
- */
-static size_t next_fds(const struct mover *mover, size_t used)
-{
-    int type;
-    socklen_t length = sizeof type;
-
-    if (used + 1 >= mover->fds.count)
-        return mover->fds.count - used;
-    return getsockopt(mover->fds.fds[used + 1], SOL_SOCKET, SO_TYPE, &type, &length) < 0 ? 2 : 1;
-}
-
 /* The connection that has the next @count fds; without them, or without @record, there is none. */
 static bool adopt_one(
     struct mover *mover, const struct record *record, size_t *used, size_t fd_count)
@@ -46,7 +32,7 @@ static bool adopt_one(
     const int *fds = mover->fds.fds + *used;
 
     *used += fd_count;
-    if (record && fd_count == record_fds(record)) {
+    if (record && fd_count == record_fd_count(record)) {
         unsigned listener =
             mover->calls->find_listener(mover->owner, record->listener, record->admin, &drain);
         int r =
@@ -63,13 +49,17 @@ static void adopt_message(struct mover *mover)
 {
     static struct record record; /* of some 3 KB, and there is one loop */
     struct span rest = buffer_span(&mover->message);
+    struct record_fds fds;
     size_t used = 0;
     unsigned lost = 0;
-    int left = record_open(&rest);
+    int count = record_open(&rest, &fds);
 
-    for (; left > 0 || used < mover->fds.count; left--) {
-        bool readable = left > 0 && record_next(&rest, &record) == 0;
-        lost += !adopt_one(mover, readable ? &record : NULL, &used, next_fds(mover, used));
+    for (int i = 0; i < count || used < mover->fds.count; i++) {
+        bool readable = i < count && record_next(&rest, &record) == 0;
+        /* The head says it, not the record: what is wrong in one must not give its neighbour
+         * another client. */
+        size_t its = i < count ? fds.counts[i] : 1, left = mover->fds.count - used;
+        lost += !adopt_one(mover, readable ? &record : NULL, &used, its < left ? its : left);
     }
     if (lost == 0 && rest.length == 0)
         return;
@@ -229,15 +219,16 @@ static int batch_add(struct mover *mover, struct connection *connection)
 
     move_describe(connection, &record);
     if (mover->batch_count == mover->batch_limit ||
-        mover->fds.count + record_fds(&record) > RECORD_FDS_MAX)
+        mover->fds.count + record_fd_count(&record) > RECORD_FDS_MAX)
         return -EMSGSIZE;
     int r = record_append(&mover->message, &record);
     if (r < 0)
         return r;
     mover->batch[mover->batch_count++] = connection;
     mover->fds.fds[mover->fds.count++] = connection->io.fd;
-    if (record.file)
-        mover->fds.fds[mover->fds.count++] = connection->output->file;
+    int second = move_second_fd(connection);
+    if (second >= 0)
+        mover->fds.fds[mover->fds.count++] = second;
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "process/catalog.h"
 #include "process/dispatch.h"
 #include "process/notify.h"
+#include "process/pause.h"
 #include "process/reload.h"
 #include "process/stop.h"
 #include "process/succession.h"
@@ -121,6 +122,7 @@ static int begin(
     int r = succession_resume(supervisor, state_fd, reason);
     if (r < 0)
         return r;
+    pause_watch(supervisor);
     supervisor_set_phase(supervisor, PHASE_TRYING);
     if (failure[0])
         reload_fail(supervisor, failure);

@@ -17,6 +17,7 @@
 struct service {
     const struct board *board;
     struct media_types *media_types;
+    struct upstreams *upstreams; /* NULL in a check */
     struct router *router;
     struct admin admin;
     struct admin_page pages[4];
@@ -54,8 +55,8 @@ static int write_status(void *context, struct buffer *body)
     return report_json(context, body);
 }
 
-int service_new(const struct config *config, const struct board *board, struct service **ret,
-    struct reason *reason)
+int service_new(const struct config *config, const struct board *board, unsigned slot,
+    struct ev_loop *loop, struct counters *counters, struct service **ret, struct reason *reason)
 {
     struct service *service = calloc(1, sizeof *service);
 
@@ -64,12 +65,15 @@ int service_new(const struct config *config, const struct board *board, struct s
     int r = load_media_types(&service->media_types);
     if (r < 0)
         (void)reason_set(reason, r, "the media types cannot be loaded: %s", strerror(-r));
-    else
-        r = router_new(config, service->media_types, &service->router, reason);
+    if (r == 0 && loop)
+        r = upstreams_new(config, loop, counters, board, slot, &service->upstreams, reason);
+    if (r == 0)
+        r = router_new(config, service->media_types, service->upstreams, &service->router, reason);
     if (r < 0) {
         service_free(service);
         return r;
     }
+    service->board = board;
     void *context = (void *)board;
     service->pages[0] = (struct admin_page){"/livez", HEALTH_CONTENT_TYPE, health_write_live, NULL};
     service->pages[1] = (struct admin_page){"/readyz", HEALTH_CONTENT_TYPE, write_ready, context};
@@ -86,6 +90,7 @@ void service_free(struct service *service)
     if (!service)
         return;
     router_free(service->router);
+    upstreams_free(service->upstreams);
     media_types_free(service->media_types);
     free(service);
 }
@@ -93,4 +98,14 @@ void service_free(struct service *service)
 struct handler *service_route(struct service *service, bool admin, const struct request *request)
 {
     return admin ? &service->admin.handler : router_find(service->router, request);
+}
+
+struct upstreams *service_upstreams(struct service *service)
+{
+    return service->upstreams;
+}
+
+void service_apply_pauses(struct service *service)
+{
+    upstreams_apply_pauses(service->upstreams, service->board);
 }

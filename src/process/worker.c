@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,9 @@
 /* Until it looks again whether there are fds for a message, as listener.h does for accepting. */
 #define RETRY_SECONDS 1.0
 
+/* How many requests without an answer of a backend are logged in a second. */
+#define FAILURES_LOGGED 10
+
 /* How many connections more than another worker's are too many to take further ones before it. */
 #define AHEAD 8
 
@@ -41,6 +45,7 @@ enum { DOOR_GONE = ACTIVATION_SOCKETS_MAX, DOOR_GONE_ADMIN };
 struct door { /* a listening socket and what we know of it */
     struct listener listener;
     bool admin, ours, open;
+    const struct config_listen *config; /* NULL: not in the configuration */
 };
 
 struct worker {
@@ -53,10 +58,12 @@ struct worker {
     size_t fd_limit; /* fds that RLIMIT_NOFILE leaves for connections and their files */
     struct door doors[ACTIVATION_SOCKETS_MAX];
     size_t door_count;
-    bool full;     /* MaxConnections= reached: doors are paused */
-    bool retiring; /* the doors close, or are closed */
-    bool cut;      /* its time to drain is over */
-    bool parking;  /* connections are left in the inbox for the next instance */
+    bool full;              /* MaxConnections= reached: doors are paused */
+    bool retiring;          /* the doors close, or are closed */
+    bool cut;               /* its time to drain is over */
+    bool parking;           /* connections are left in the inbox for the next instance */
+    double failures_second; /* when the failures below were counted */
+    unsigned failures;      /* requests without an answer of a backend in it */
     ev_io channel;
     ev_timer deadline, retry;
     ev_prepare flush;
@@ -149,7 +156,9 @@ static unsigned on_find_listener(void *owner, struct span name, bool admin, bool
 /* Whether a message of moved connections can be received: none of its fds may be lost. */
 static bool has_fds(const struct worker *worker)
 {
-    return worker->server.connection_count + worker->server.reply_count < worker->fd_limit;
+    return worker->server.connection_count + worker->server.second_fd_count +
+               upstreams_fd_count(service_upstreams(worker->service)) <
+           worker->fd_limit;
 }
 
 static bool has_room(const struct worker *worker)
@@ -232,7 +241,67 @@ static void on_ended(void *owner)
     }
 }
 
-static const struct server_calls server_calls = {on_route, on_describe, on_ended};
+static void on_listener(void *owner, unsigned listener, struct listener_manner *ret)
+{
+    struct worker *worker = owner;
+    const struct config_listen *config =
+        listener < worker->door_count ? worker->doors[listener].config : NULL;
+
+    *ret = (struct listener_manner){0};
+    if (!config)
+        return;
+    ret->proxy_header = config->accept_proxy;
+    if (config->tunnel)
+        ret->tunnel = upstreams_at(service_upstreams(worker->service), config->tunnel_upstream);
+}
+
+static struct gateway *on_find_gateway(void *owner, struct span name)
+{
+    struct worker *worker = owner;
+
+    return upstreams_find(service_upstreams(worker->service), name);
+}
+
+/* A backend that is away can fail thousands of requests in a second: the log gets some of them. */
+static bool may_log_failure(struct worker *worker)
+{
+    double second = floor(ev_now(worker->loop));
+
+    if (second != worker->failures_second) {
+        if (worker->failures > FAILURES_LOGGED)
+            log_warning("%u more requests without an answer of a backend were not logged",
+                worker->failures - FAILURES_LOGGED);
+        worker->failures_second = second;
+        worker->failures = 0;
+    }
+    return ++worker->failures <= FAILURES_LOGGED;
+}
+
+static void on_failed(void *owner, const struct request *request, const char *upstream,
+    struct span server, unsigned status, const char *why)
+{
+    struct worker *worker = owner;
+    const char *colon = server.length > 0 ? ": " : "";
+
+    if (!may_log_failure(worker))
+        return;
+    if (!request)
+        log_warning("A tunnel gets no backend of [Upstream %s]: %.*s%s%s", upstream,
+            (int)server.length, server.at ? server.at : "", colon, why);
+    else
+        log_warning("%.*s %.*s gets %u: [Upstream %s]: %.*s%s%s", (int)request->method_text.length,
+            request->method_text.at, (int)request->target.length, request->target.at, status,
+            upstream, (int)server.length, server.at ? server.at : "", colon, why);
+}
+
+static const struct server_calls server_calls = {
+    .route = on_route,
+    .describe = on_describe,
+    .ended = on_ended,
+    .listener = on_listener,
+    .find_gateway = on_find_gateway,
+    .failed = on_failed,
+};
 
 /*
  * A socket of systemd's keeps its queue for who comes next. One that we bound may vanish with us,
@@ -281,6 +350,7 @@ static void retire(struct worker *worker, enum retirement retirement, double sec
     ev_timer_set(&worker->deadline, seconds, 0);
     ev_timer_start(worker->loop, &worker->deadline);
     server_retire(&worker->server, retirement);
+    upstreams_release_idle(service_upstreams(worker->service));
     if (worker->parking)
         mover_park(&worker->mover);
     else if (retirement == RETIRING_MOVE)
@@ -310,6 +380,7 @@ static void serve(struct worker *worker)
 {
     if (worker->retiring)
         return;
+    service_apply_pauses(worker->service);
     if (!worker->full) /* said again after a reload that was refused */
         resume_doors(worker);
     mover_adopt_all(&worker->mover, false); /* what a former instance left there */
@@ -341,6 +412,9 @@ static void on_message(struct worker *worker, const struct message *message)
         return;
     case MESSAGE_REOPEN:
         reopen_log(worker);
+        return;
+    case MESSAGE_PAUSES:
+        service_apply_pauses(worker->service);
         return;
     }
 }
@@ -378,12 +452,12 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *prepare, int events)
         (unsigned)access_log_flush(&worker->access_log);
 }
 
-static bool is_admin(const struct config *config, const char *name)
+static const struct config_listen *find_listen(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->listen_count; i++)
         if (strcmp(config->listens[i].name, name) == 0)
-            return config->listens[i].admin;
-    return false;
+            return &config->listens[i];
+    return NULL;
 }
 
 static void open_doors(struct worker *worker)
@@ -393,7 +467,8 @@ static void open_doors(struct worker *worker)
     for (size_t i = 0; i < activation->count; i++) {
         const struct activation_socket *socket = &activation->sockets[i];
         struct door *door = &worker->doors[worker->door_count++];
-        door->admin = is_admin(worker->setup->config, socket->name);
+        door->config = find_listen(worker->setup->config, socket->name);
+        door->admin = door->config && door->config->admin;
         door->ours = socket->ours;
         door->open = activation_wants(socket, worker->setup->config);
         if (door->open)
@@ -444,7 +519,8 @@ static int start(struct worker *worker, struct reason *reason)
     mover_init(&worker->mover, worker->loop, &worker->server, setup->inbox, &mover_calls, worker);
     int r = open_access_log(worker, reason);
     if (r == 0)
-        r = service_new(setup->config, setup->board, &worker->service, reason);
+        r = service_new(setup->config, setup->board, setup->slot, worker->loop, setup->counters,
+            &worker->service, reason);
     if (r == 0)
         open_doors(worker);
     return r;

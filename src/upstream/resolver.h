@@ -17,7 +17,21 @@ struct resolver;
 
 /* Returns 0, or -errno with the reason. */
 int resolver_new(struct ev_loop *loop, struct resolver **ret, struct reason *reason);
-/* Look-ups under way are forgotten: nobody is called. NULL is allowed. */
+
+/* What tests set. */
+struct resolver_settings {
+    const char *servers;   /* HOST:PORT, with commas between; NULL: the system's */
+    unsigned attempt_msec; /* until a server is asked again; 0: the system's */
+    unsigned attempts;     /* 0: the system's */
+    double second;         /* what counts as one in the times below */
+};
+int resolver_new_with(struct ev_loop *loop, const struct resolver_settings *settings,
+    struct resolver **ret, struct reason *reason);
+
+/*
+ * Frees the names that are still watched as well. Look-ups under way are forgotten: nobody is
+ * called. Not to be called in a call of a name. NULL is allowed.
+ */
 void resolver_free(struct resolver *resolver);
 
 /* A name that is kept up to date: looked up at once, and again when its TTL is over. */
@@ -26,17 +40,22 @@ struct resolver_name;
 struct resolver_calls {
     /*
      * What the name means has changed, or is known for the first time. @addresses with their port;
-     * at most RESOLVER_ADDRESSES_MAX, sorted, valid in the call.
+     * at most RESOLVER_ADDRESSES_MAX, sorted, none twice, valid in the call. The name may be
+     * unwatched in it.
      */
     void (*resolved)(void *owner, const struct address *addresses, size_t count);
-    /* A look-up failed; @why is a literal. What was known stays; it is tried again in a while. */
+    /*
+     * A look-up failed; @why is a literal. What was known stays; it is tried again in a while. The
+     * name may be unwatched in it.
+     */
     void (*failed)(void *owner, const char *why);
 };
 
 /*
- * Begins to keep @host up to date; no call comes before the loop runs again. TTLs are taken as being
- * at least a second and at most an hour; a failure is repeated after a second, then two, four and so
- * on up to half a minute. Of hosts(5), where no TTL is, a name is looked up again every half minute.
+ * Begins to keep @host up to date; no call comes before the loop runs again. TTLs are taken as
+ * being at least a second and at most an hour; a failure is repeated after a second, then two, four
+ * and so on up to half a minute. Of hosts(5), where no TTL is, a name is looked up again every half
+ * minute.
  * @host is copied. NULL: no memory.
  */
 struct resolver_name *resolver_watch(struct resolver *resolver, const char *host, uint16_t port,

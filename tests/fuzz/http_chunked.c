@@ -1,6 +1,7 @@
 /*
- * A chunked body, whole and in pieces: both must yield the same data, end at the same byte, or
- * both be refused.
+ * A chunked body, whole and in pieces: both must yield the same data and trailers, end at the same
+ * byte, or both be refused. What of the trailers may be sent on is a trailer section again, which
+ * sent on once more stays as it is.
  *
  * The first byte seeds the pieces, the rest is the body.
  */
@@ -9,13 +10,14 @@
 
 #include "base/buffer.h"
 #include "http/chunked.h"
+#include "http/forward.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct outcome {
     bool bad, done;
     size_t consumed;
-    struct buffer data;
+    struct buffer data, trailers;
 };
 
 static void require(bool condition)
@@ -28,19 +30,21 @@ static void require(bool condition)
 static size_t read_piece(struct outcome *outcome, struct chunked *chunked, struct span piece)
 {
     char *bytes = malloc(piece.length);
-    size_t consumed, length;
-    const char *data;
+    struct chunked_run run;
+    size_t consumed;
 
     require(bytes);
     memcpy(bytes, piece.at, piece.length);
-    outcome->bad =
-        chunked_read(chunked, bytes, piece.length, &consumed, &data, &length) == CHUNKED_BAD;
+    outcome->bad = chunked_read(chunked, bytes, piece.length, &consumed, &run) == CHUNKED_BAD;
     if (outcome->bad) {
-        consumed = 0;
+        require(consumed == 0 && !run.at);
     } else {
-        require(consumed > 0 && consumed <= piece.length && length <= consumed);
-        require(!data || (data >= bytes && data + length <= bytes + consumed));
-        require(buffer_append(&outcome->data, (struct span){data, length}) == 0);
+        struct buffer *out = run.trailer ? &outcome->trailers : &outcome->data;
+        require(consumed > 0 && consumed <= piece.length);
+        require(run.at ? run.at >= bytes && run.at + run.length <= bytes + consumed
+                       : run.length == 0 && !run.trailer);
+        require(run.trailer || !run.at || outcome->trailers.length == 0);
+        require(buffer_append(out, (struct span){run.at, run.length}) == 0);
     }
     outcome->done = chunked->state == CHUNKED_DONE;
     free(bytes);
@@ -52,7 +56,7 @@ static void read_body(struct outcome *outcome, struct span body, uint32_t random
     struct chunked chunked = {0};
 
     outcome->bad = outcome->done = false;
-    outcome->consumed = outcome->data.length = 0;
+    outcome->consumed = outcome->data.length = outcome->trailers.length = 0;
     while (!outcome->bad && !outcome->done && outcome->consumed < body.length) {
         size_t length = body.length - outcome->consumed;
         if (random > 0) {
@@ -63,6 +67,26 @@ static void read_body(struct outcome *outcome, struct span body, uint32_t random
         outcome->consumed +=
             read_piece(outcome, &chunked, (struct span){body.at + outcome->consumed, length});
     }
+}
+
+static void check_trailers(struct span section)
+{
+    CLEANUP_BUFFER struct buffer once = {0}, twice = {0}, body = {0};
+    struct outcome again = {0};
+
+    require(section.length <= CHUNKED_OVERHEAD_MAX * 2);
+    require(forward_trailers(section, &once) == 0);
+    require(forward_trailers(buffer_span(&once), &twice) == 0);
+    require(span_equal(buffer_span(&once), buffer_span(&twice)));
+    if (once.length > CHUNKED_OVERHEAD_MAX / 2)
+        return;
+    require(chunked_append_size(&body, 0) == 0);
+    require(buffer_append(&body, buffer_span(&once)) == 0);
+    require(buffer_append(&body, SPAN("\r\n")) == 0);
+    read_body(&again, buffer_span(&body), 0);
+    require(again.done && again.consumed == body.length);
+    require(span_equal(buffer_span(&again.trailers), buffer_span(&once)));
+    buffer_clear(&again.trailers);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -79,8 +103,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!whole.bad) {
         require(whole.consumed == pieces.consumed);
         require(span_equal(buffer_span(&whole.data), buffer_span(&pieces.data)));
+        require(span_equal(buffer_span(&whole.trailers), buffer_span(&pieces.trailers)));
     }
+    if (whole.done)
+        check_trailers(buffer_span(&whole.trailers));
     buffer_clear(&whole.data);
+    buffer_clear(&whole.trailers);
     buffer_clear(&pieces.data);
+    buffer_clear(&pieces.trailers);
     return 0;
 }

@@ -77,7 +77,7 @@ subtest 'every problem is named' => sub {
         [$file, 17, ''],
         ["$file.d/10-more.conf", 2, 'Address=127.0.0.1:0: '],
         ["$file.d/20-most.conf", 2, 'Root=relative: '],
-        [$file, 13, '[Route site] has no Root='],
+        [$file, 13, '[Route site] has neither Root= nor Upstream='],
         [$file, 15, '[Route other] has Path=/'],
     );
     my @lines = split /\n/, $err;

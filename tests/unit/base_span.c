@@ -105,6 +105,23 @@ static void test_cut(void **state)
     assert_int_equal(rest.length, 0);
 }
 
+static void test_cut_word(void **state)
+{
+    struct span rest = SPAN("\t one  two\t"), word;
+
+    (void)state;
+    assert_true(span_cut_word(&rest, &word));
+    assert_true(span_equal(word, SPAN("one")));
+    assert_true(span_cut_word(&rest, &word));
+    assert_true(span_equal(word, SPAN("two")));
+    assert_int_equal(rest.length, 0);
+    assert_false(span_cut_word(&rest, &word));
+    rest = SPAN(" \t");
+    assert_false(span_cut_word(&rest, &word));
+    rest = (struct span){0};
+    assert_false(span_cut_word(&rest, &word));
+}
+
 static void test_to_u64(void **state)
 {
     static const struct {
@@ -168,6 +185,7 @@ int main(void)
         cmocka_unit_test(test_starts),
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_cut_word),
         cmocka_unit_test(test_to_u64),
         cmocka_unit_test(test_bounds),
     };

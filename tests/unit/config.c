@@ -85,14 +85,19 @@ static void test_defaults(void **state)
     assert_int_equal(config->max_fields, 100);
     assert_int_equal(config->max_ranges, 16);
     assert_int_equal(config->max_connections, 10000);
+    assert_int_equal(config->cache_size, 16 << 20);
     assert_int_equal(config->access_log, ACCESS_LOG_OFF);
     assert_null(config->access_log_file);
     assert_null(config->control_socket);
+    assert_int_equal(config->trusted_proxy_count, 0);
+    assert_int_equal(config->upstream_count, 0);
 
     assert_int_equal(config->listen_count, 1);
     assert_string_equal(config->listens[0].name, "http");
     assert_int_equal(config->listens[0].address_count, 0);
     assert_false(config->listens[0].admin);
+    assert_false(config->listens[0].accept_proxy);
+    assert_null(config->listens[0].tunnel);
 
     const struct config_route *route = &config->routes[0];
     assert_int_equal(config->route_count, 1);
@@ -106,17 +111,163 @@ static void test_defaults(void **state)
     assert_null(route->fallback);
     assert_int_equal(route->error_page_count, 0);
     assert_false(route->precompressed);
+    assert_null(route->upstream);
+    assert_null(route->upstream_host);
+    assert_false(route->forwarded);
+    assert_int_equal(route->max_body_size, 1048576);
+}
+
+/* A route to an upstream of one server. */
+#define PROXY "[Listen http]\n[Route site]\nUpstream=u\n[Upstream u]\nServer=127.0.0.1:3000\n"
+
+static void test_upstream_defaults(void **state)
+{
+    CLEANUP_CONFIG struct config *config = parsed(PROXY);
+
+    (void)state;
+    assert_int_equal(config->upstream_count, 1);
+    const struct config_upstream *upstream = &config->upstreams[0];
+    assert_string_equal(upstream->name, "u");
+    assert_int_equal(upstream->server_count, 1);
+    assert_int_equal(upstream->balance, BALANCE_ROUND_ROBIN);
+    assert_int_equal(upstream->send_proxy, SEND_PROXY_NO);
+    assert_int_equal(upstream->max_connections, 0);
+    assert_int_equal(upstream->max_idle, 64);
+    assert_int_equal(upstream->max_waiting, 1000);
+    assert_int_equal(upstream->retries, 2);
+    assert_int_equal(upstream->max_fails, 3);
+    assert_int_equal(upstream->fail_timeout_usec, 10 * USEC_PER_SEC);
+    assert_int_equal(upstream->connect_timeout_usec, 5 * USEC_PER_SEC);
+    assert_int_equal(upstream->send_timeout_usec, 60 * USEC_PER_SEC);
+    assert_int_equal(upstream->response_timeout_usec, 60 * USEC_PER_SEC);
+    assert_int_equal(upstream->idle_timeout_usec, 30 * USEC_PER_SEC);
+    assert_int_equal(upstream->tunnel_timeout_usec, 3600 * USEC_PER_SEC);
+    assert_int_equal(upstream->hold_timeout_usec, 10 * USEC_PER_SEC);
+    assert_int_equal(upstream->pause_timeout_usec, 300 * USEC_PER_SEC);
+    assert_null(upstream->probe);
+    assert_null(upstream->probe_host);
+    assert_int_equal(upstream->probe_interval_usec, 5 * USEC_PER_SEC);
+    assert_int_equal(upstream->probe_timeout_usec, 2 * USEC_PER_SEC);
+    assert_int_equal(upstream->probe_rise, 2);
+    assert_int_equal(upstream->probe_fall, 3);
+    assert_int_equal(upstream->probe_status_least, 200);
+    assert_int_equal(upstream->probe_status_most, 399);
+}
+
+static void test_upstream_keys(void **state)
+{
+    CLEANUP_CONFIG struct config *config =
+        parsed(PROXY "Server=Shop.example.COM:80  weight=7\nServer=unix:@shop\n"
+                     "Balance=least-connections\nSendProxy=v2\nMaxConnections=5\nMaxIdle=0\n"
+                     "MaxWaiting=6\nRetries=0\nMaxFails=1\nFailTimeout=1s\nConnectTimeout=2s\n"
+                     "SendTimeout=3s\nResponseTimeout=infinity\nIdleTimeout=4s\n"
+                     "TunnelTimeout=5s\nHoldTimeout=0\nPauseTimeout=6s\n"
+                     "Probe=GET  /healthz?deep=1\nProbeHost=shop.test:8080\nProbeInterval=7s\n"
+                     "ProbeTimeout=8s\nProbeRise=9\nProbeFall=10\nProbeStatus=204\n");
+    const struct config_upstream *upstream = &config->upstreams[0];
+
+    (void)state;
+    assert_int_equal(upstream->server_count, 3);
+    assert_string_equal(upstream->servers[0].text, "127.0.0.1:3000");
+    assert_int_equal(upstream->servers[0].weight, 1);
+    assert_string_equal(upstream->servers[1].text, "Shop.example.COM:80");
+    assert_string_equal(upstream->servers[1].host, "shop.example.com");
+    assert_int_equal(upstream->servers[1].weight, 7);
+    assert_string_equal(upstream->servers[2].text, "unix:@shop");
+    assert_int_equal(upstream->balance, BALANCE_LEAST_CONNECTIONS);
+    assert_int_equal(upstream->send_proxy, SEND_PROXY_V2);
+    assert_int_equal(upstream->max_connections, 5);
+    assert_int_equal(upstream->max_idle, 0);
+    assert_int_equal(upstream->max_waiting, 6);
+    assert_int_equal(upstream->retries, 0);
+    assert_int_equal(upstream->max_fails, 1);
+    assert_int_equal(upstream->fail_timeout_usec, USEC_PER_SEC);
+    assert_int_equal(upstream->connect_timeout_usec, 2 * USEC_PER_SEC);
+    assert_int_equal(upstream->send_timeout_usec, 3 * USEC_PER_SEC);
+    assert_int_equal(upstream->response_timeout_usec, USEC_INFINITY);
+    assert_int_equal(upstream->idle_timeout_usec, 4 * USEC_PER_SEC);
+    assert_int_equal(upstream->tunnel_timeout_usec, 5 * USEC_PER_SEC);
+    assert_int_equal(upstream->hold_timeout_usec, 0);
+    assert_int_equal(upstream->pause_timeout_usec, 6 * USEC_PER_SEC);
+    assert_string_equal(upstream->probe, "/healthz?deep=1");
+    assert_string_equal(upstream->probe_host, "shop.test:8080");
+    assert_int_equal(upstream->probe_interval_usec, 7 * USEC_PER_SEC);
+    assert_int_equal(upstream->probe_timeout_usec, 8 * USEC_PER_SEC);
+    assert_int_equal(upstream->probe_rise, 9);
+    assert_int_equal(upstream->probe_fall, 10);
+    assert_int_equal(upstream->probe_status_least, 204);
+    assert_int_equal(upstream->probe_status_most, 204);
+}
+
+static void test_upstream_words(void **state)
+{
+    static const char *const balances[] = {"round-robin", "least-connections", "hash"};
+    static const char *const versions[] = {"no", "v1", "v2"};
+    char text[200];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        (void)snprintf(
+            text, sizeof text, PROXY "Balance=%s\nSendProxy=%s\n", balances[i], versions[i]);
+        CLEANUP_CONFIG struct config *config = parsed(text);
+        assert_int_equal(config->upstreams[0].balance, i);
+        assert_int_equal(config->upstreams[0].send_proxy, i);
+    }
+}
+
+static void test_proxy_keys(void **state)
+{
+    CLEANUP_CONFIG struct config *config =
+        parsed("[Server]\nTrustedProxies=10.0.0.0/8 ::1\nTrustedProxies=unix\nMaxBodySize=5K\n"
+               "[Listen http]\nAcceptProxy=yes\n[Listen tcp]\nTunnel=tcp\n"
+               "[Route a]\nUpstream=web\nUpstreamHost=[::1]:8080\nForwarded=yes\n"
+               "MaxBodySize=0\n[Route b]\nPath=/b\nUpstream=web\nRoot=/srv\n"
+               "ErrorPage=502 /502.html\n[Upstream tcp]\nServer=a:1\n"
+               "[Upstream web]\nServer=a:1\n");
+    const struct config_route *a = &config->routes[0], *b = &config->routes[1];
+
+    (void)state;
+    assert_int_equal(config->trusted_proxy_count, 3);
+    assert_int_equal(config->trusted_proxies[0].bits, 8);
+    assert_int_equal(config->trusted_proxies[1].bits, 128);
+    assert_int_equal(config->trusted_proxies[2].address.any.sa_family, AF_UNIX);
+    assert_true(config->listens[0].accept_proxy);
+    assert_null(config->listens[0].tunnel);
+    assert_string_equal(config->listens[1].tunnel, "tcp");
+    assert_int_equal(config->listens[1].tunnel_upstream, 0);
+    assert_string_equal(a->upstream, "web");
+    assert_int_equal(a->upstream_index, 1);
+    assert_string_equal(a->upstream_host, "[::1]:8080");
+    assert_true(a->forwarded);
+    assert_int_equal(a->max_body_size, 0);
+    assert_null(a->root);
+    assert_int_equal(b->upstream_index, 1);
+    assert_null(b->upstream_host);
+    assert_int_equal(b->max_body_size, 5120); /* inherited */
+    assert_string_equal(b->root, "/srv");
+    assert_int_equal(b->error_page_count, 1);
+}
+
+/* Without a single request to answer, routes are not missed. */
+static void test_only_tunnels(void **state)
+{
+    CLEANUP_CONFIG struct config *config =
+        parsed("[Listen a]\nAdmin=yes\n[Listen t]\nTunnel=u\nAcceptProxy=1\n"
+               "[Upstream u]\nServer=a:1\n");
+
+    (void)state;
+    assert_int_equal(config->route_count, 0);
 }
 
 static void test_server_keys(void **state)
 {
-    CLEANUP_CONFIG struct config *config =
-        parsed(WHOLE "[Server]\nWorkers=4\nCrashLimit=3\nDrainTimeout=1min 30s\nReadinessDelay=5\n"
-                     "StartTimeout=1h\nWorkerTimeout=250ms\nHeaderTimeout=7s\nBodyTimeout=8s\n"
-                     "IdleTimeout=infinity\nSendTimeout=9s\nLingerTimeout=2s\nHeadSize=8K\n"
-                     "MaxFields=256\nMaxBodySize=0\nMaxRanges=1\nMaxConnections=1000000\n"
-                     "AccessLog=json\nAccessLogFile=/var/log/baton access\n"
-                     "ControlSocket=/run/baton/control.sock\n");
+    CLEANUP_CONFIG struct config *config = parsed(
+        WHOLE "[Server]\nWorkers=4\nCrashLimit=3\nDrainTimeout=1min 30s\nReadinessDelay=5\n"
+              "StartTimeout=1h\nWorkerTimeout=250ms\nHeaderTimeout=7s\nBodyTimeout=8s\n"
+              "IdleTimeout=infinity\nSendTimeout=9s\nLingerTimeout=2s\nHeadSize=8K\n"
+              "MaxFields=256\nMaxBodySize=0\nMaxRanges=1\nMaxConnections=1000000\nCacheSize=64G\n"
+              "AccessLog=json\nAccessLogFile=/var/log/baton access\n"
+              "ControlSocket=/run/baton/control.sock\n");
 
     (void)state;
     assert_int_equal(config->workers, 4);
@@ -135,6 +286,7 @@ static void test_server_keys(void **state)
     assert_int_equal(config->max_body_size, 0);
     assert_int_equal(config->max_ranges, 1);
     assert_int_equal(config->max_connections, 1000000);
+    assert_int_equal(config->cache_size, UINT64_C(64) << 30);
     assert_int_equal(config->access_log, ACCESS_LOG_JSON);
     assert_string_equal(config->access_log_file, "/var/log/baton access");
     assert_string_equal(config->control_socket, "/run/baton/control.sock");
@@ -232,12 +384,13 @@ static uint64_t bound(const struct config_key *key, const char *text)
     return value;
 }
 
-static void try_bound(const struct config_key *key, uint64_t value, bool allowed)
+/* @begin ends inside of the key's section. */
+static void try_bound(const char *begin, const struct config_key *key, uint64_t value, bool allowed)
 {
     const char *unit = key->set == value_set_duration ? "us" : "";
     char text[200];
 
-    (void)snprintf(text, sizeof text, WHOLE "[Server]\n%s=%" PRIu64 "%s\n", key->name, value, unit);
+    (void)snprintf(text, sizeof text, "%s%s=%" PRIu64 "%s\n", begin, key->name, value, unit);
     if (allowed) {
         config_free(parsed(text));
         return;
@@ -251,27 +404,43 @@ static void try_bound(const struct config_key *key, uint64_t value, bool allowed
         fail_msg("%s instead of %s", buffer_string(&problems), expected);
 }
 
+static void try_bounds(const char *begin, const struct config_key *key)
+{
+    uint64_t minimum = bound(key, key->minimum), maximum = bound(key, key->maximum);
+
+    try_bound(begin, key, minimum, true);
+    if (minimum > 0)
+        try_bound(begin, key, minimum - 1, false);
+    if (maximum != USEC_INFINITY) {
+        try_bound(begin, key, maximum, true);
+        try_bound(begin, key, maximum + 1, false);
+    }
+}
+
 static void test_ranges(void **state)
 {
-    const struct config_section_info *server = &config_section_infos[CONFIG_SERVER];
-    unsigned tried = 0;
+    static const struct {
+        const char *begin;
+        unsigned keys;
+    } sections[CONFIG_SECTION_TYPES] = {
+        [CONFIG_SERVER] = {WHOLE "[Server]\n", 17},
+        [CONFIG_LISTEN] = {WHOLE "[Listen http]\n", 0},
+        [CONFIG_ROUTE] = {WHOLE, 1},
+        [CONFIG_UPSTREAM] = {PROXY "Probe=/\n", 17},
+    };
 
     (void)state;
-    for (size_t i = 0; i < server->key_count; i++) {
-        const struct config_key *key = &server->keys[i];
-        if (!key->minimum)
-            continue;
-        uint64_t minimum = bound(key, key->minimum), maximum = bound(key, key->maximum);
-        try_bound(key, minimum, true);
-        if (minimum > 0)
-            try_bound(key, minimum - 1, false);
-        if (maximum != USEC_INFINITY) {
-            try_bound(key, maximum, true);
-            try_bound(key, maximum + 1, false);
+    for (size_t i = 0; i < CONFIG_SECTION_TYPES; i++) {
+        const struct config_section_info *info = &config_section_infos[i];
+        unsigned tried = 0;
+        for (size_t j = 0; j < info->key_count; j++) {
+            if (!info->keys[j].minimum)
+                continue;
+            try_bounds(sections[i].begin, &info->keys[j]);
+            tried++;
         }
-        tried++;
+        assert_int_equal(tried, sections[i].keys);
     }
-    assert_int_equal(tried, 16);
 }
 
 /* The bits of draft_section are 64. */
@@ -292,12 +461,22 @@ static void test_table(void **state)
 #define SERVER "[Listen h]\n[Route r]\nRoot=/r\n[Server]\n" /* the next line is the fifth */
 #define LISTEN "[Route r]\nRoot=/r\n[Listen h]\n"           /* the next line is the fourth */
 #define ROUTE "[Listen h]\n[Route r]\nRoot=/r\n"            /* the next line is the fourth */
+#define PROXIED "[Listen h]\n[Upstream u]\nServer=a:1\n[Route r]\nUpstream=u\n" /* then: 6 */
+#define UPSTREAM                                                                                   \
+    "[Listen h]\n[Route r]\nUpstream=u\n[Upstream u]\nServer=a:1\n" /* the next line is the sixth  \
+                                                                     */
 #define ONE_LABEL "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg"
 #define PATH_RULE                                                                                  \
     "must begin with / and have no empty, '.' or '..' segments: no request would match\n"
 #define FILE_RULE "must name a file below Root= by a path that begins with /, such as /index.html\n"
 #define PAGE_RULE                                                                                  \
     "must be one or more statuses from 400 to 599, and a file below Root=: 404 /404.html\n"
+#define PROBE_RULE                                                                                 \
+    "must be a path that begins with /, perhaps with a query, of printable ASCII without spaces "  \
+    "and '#'; it is asked for with GET\n"
+#define STATUS_RULE "must be a status from 200 to 599, or a range of them, such as 200-399\n"
+#define AUTHORITY_RULE                                                                             \
+    "must be a host, or a host and a port, as in a Host field: example.com, [2001:db8::1]:8080\n"
 #define NO_HOST " is not a host name (non-ASCII names: in their xn-- form)\n"
 #define NAME_RULE "the name of a section is printable ASCII without ':', 255 characters at most\n"
 
@@ -394,9 +573,74 @@ static const struct {
     {ROUTE "ErrorPage=404 600 /a\n", "a.conf:4: ErrorPage=404 600 /a: " PAGE_RULE},
     {ROUTE "ErrorPage=4xx /a\n", "a.conf:4: ErrorPage=4xx /a: " PAGE_RULE},
     {ROUTE "ErrorPage=404 /a/\n", "a.conf:4: ErrorPage=404 /a/: " PAGE_RULE},
+    /* Values of proxying. */
+    {SERVER "TrustedProxies=::1 10.0.0.1/8\n",
+        "a.conf:5: TrustedProxies=::1 10.0.0.1/8: '10.0.0.1/8' has bits set behind the first 8; "
+        "the network is 10.0.0.0/8\n"},
+    {UPSTREAM "Server=3000\n", "a.conf:6: Server=3000: '3000' is a port without a host: write "
+                               "127.0.0.1:3000\n"},
+    {UPSTREAM "Server=a:2 weight=0\n",
+        "a.conf:6: Server=a:2 weight=0: weight= must be a number from 1 to 1000\n"},
+    {UPSTREAM "Balance=random\n",
+        "a.conf:6: Balance=random: must be round-robin, least-connections or hash\n"},
+    {UPSTREAM "SendProxy=yes\n", "a.conf:6: SendProxy=yes: must be no, v1 or v2\n"},
+    {UPSTREAM "Probe=healthz\n", "a.conf:6: Probe=healthz: " PROBE_RULE},
+    {UPSTREAM "Probe=POST /\n", "a.conf:6: Probe=POST /: " PROBE_RULE},
+    {UPSTREAM "Probe=GET\n", "a.conf:6: Probe=GET: " PROBE_RULE},
+    {UPSTREAM "Probe=GET/\n", "a.conf:6: Probe=GET/: " PROBE_RULE},
+    {UPSTREAM "Probe=/a b\n", "a.conf:6: Probe=/a b: " PROBE_RULE},
+    {UPSTREAM "Probe=/a#b\n", "a.conf:6: Probe=/a#b: " PROBE_RULE},
+    {UPSTREAM "Probe=/\xc3\xa9\n", "a.conf:6: Probe=/\xc3\xa9: " PROBE_RULE},
+    {UPSTREAM "Probe=/\nProbeStatus=199\n", "a.conf:7: ProbeStatus=199: " STATUS_RULE},
+    {UPSTREAM "Probe=/\nProbeStatus=200-600\n", "a.conf:7: ProbeStatus=200-600: " STATUS_RULE},
+    {UPSTREAM "Probe=/\nProbeStatus=300-200\n", "a.conf:7: ProbeStatus=300-200: " STATUS_RULE},
+    {UPSTREAM "Probe=/\nProbeStatus=200-\n", "a.conf:7: ProbeStatus=200-: " STATUS_RULE},
+    {UPSTREAM "Probe=/\nProbeStatus=2xx\n", "a.conf:7: ProbeStatus=2xx: " STATUS_RULE},
+    {UPSTREAM "Probe=/\nProbeHost=a/b\n", "a.conf:7: ProbeHost=a/b: " AUTHORITY_RULE},
+    {PROXIED "UpstreamHost=a b\n", "a.conf:6: UpstreamHost=a b: " AUTHORITY_RULE},
+    {PROXIED "UpstreamHost=[::1\n", "a.conf:6: UpstreamHost=[::1: " AUTHORITY_RULE},
+    {PROXIED "UpstreamHost=a:\n", "a.conf:6: UpstreamHost=a:: '' is not a port (1 to 65535)\n"},
+    {PROXIED "UpstreamHost=a:65536\n",
+        "a.conf:6: UpstreamHost=a:65536: '65536' is not a port (1 to 65535)\n"},
+    /* What may stand beside what. */
+    {PROXIED "Root=/r\n", "a.conf:6: [Route r] has Upstream=, beside which Root= is for the files "
+                          "of ErrorPage= alone\n"},
+    {PROXIED "ErrorPage=502 /x\n",
+        "a.conf:6: ErrorPage= needs Root=, which [Route r] does not have\n"},
+    {PROXIED "Index=x\n", "a.conf:6: Index= is for files, and [Route r] has Upstream=\n"},
+    {PROXIED "CacheControl=x\n",
+        "a.conf:6: CacheControl= is for files, and [Route r] has Upstream=\n"},
+    {PROXIED "Fallback=/x\n", "a.conf:6: Fallback= is for files, and [Route r] has Upstream=\n"},
+    {PROXIED "\nPrecompressed=no\n",
+        "a.conf:7: Precompressed= is for files, and [Route r] has Upstream=\n"},
+    {ROUTE "UpstreamHost=a\n",
+        "a.conf:4: UpstreamHost= needs Upstream=, which [Route r] does not have\n"},
+    {ROUTE "Forwarded=yes\n",
+        "a.conf:4: Forwarded= needs Upstream=, which [Route r] does not have\n"},
+    {UPSTREAM "ProbeRise=3\n",
+        "a.conf:6: ProbeRise= needs Probe=, which [Upstream u] does not have\n"},
+    {UPSTREAM "[Listen h]\nAdmin=yes\nTunnel=u\n[Listen g]\n",
+        "a.conf:8: [Listen h] has Admin=yes, and answers by itself: it cannot have Tunnel=\n"},
+    {"[Listen h]\nAdmin=yes\n[Listen t]\nTunnel=u\n"
+     "[Route r]\nUpstream=u\n"
+     "[Upstream u]\nServer=a:1\n",
+        "a.conf: every [Listen NAME] has Admin=yes or Tunnel=, so no [Route NAME] can be "
+        "reached\n"},
+    /* Upstreams. */
+    {ROUTE "[Upstream u]\n", "a.conf:4: [Upstream u] has no Server=\n"},
+    {UPSTREAM "Server=\n", "a.conf:4: [Upstream u] has no Server=\n"},
+    {ROUTE "[Upstream u]\nServer=a\n", "a.conf:5: Server=a: 'a' has no port, as in a:8080\n"},
+    {UPSTREAM "Server=A:1 weight=2\n",
+        "a.conf:6: [Upstream u] has Server=a:1, as [Upstream u] at a.conf:5 has\n"},
+    {UPSTREAM "Server=[::1]:1\nServer=[0::1]:1\n",
+        "a.conf:7: [Upstream u] has Server=[::1]:1, as [Upstream u] at a.conf:6 has\n"},
+    {"[Listen h]\n[Upstream shop]\nServer=a:1\n[Route r]\nPath=/\nUpstream=shpo\n",
+        "a.conf:6: Upstream=shpo: there is no [Upstream shpo]; did you mean [Upstream shop]?\n"},
+    {ROUTE "[Listen t]\nTunnel=x\n", "a.conf:5: Tunnel=x: there is no [Upstream x]\n"},
     /* Across sections. */
-    {"[Listen h]\n[Route a]\n", "a.conf:2: [Route a] has no Root=\n"},
-    {"[Listen h]\n[Route a]\nRoot=/r\nRoot=\n", "a.conf:2: [Route a] has no Root=\n"},
+    {"[Listen h]\n[Route a]\n", "a.conf:2: [Route a] has neither Root= nor Upstream=\n"},
+    {"[Listen h]\n[Route a]\nRoot=/r\nRoot=\n",
+        "a.conf:2: [Route a] has neither Root= nor Upstream=\n"},
     {"[Listen h]\n[Route a]\nRoot=r\n", "a.conf:3: Root=r: must be an absolute path\n"},
     {"[Listen h]\n[Route a]\nRoot=/a\n[Route b]\nRoot=/b\nPath=b\n",
         "a.conf:6: Path=b: " PATH_RULE},
@@ -417,8 +661,8 @@ static const struct {
     {"", "a.conf: there is no [Listen NAME] section\n"},
     {"[Route r]\nRoot=/r\n", "a.conf: there is no [Listen NAME] section\n"},
     {"[Listen h]\n", "a.conf: there is no [Route NAME] section to answer requests\n"},
-    {"[Listen h]\nAdmin=yes\n[Route r]\nRoot=/r\n",
-        "a.conf: every [Listen NAME] has Admin=yes, so no [Route NAME] can be reached\n"},
+    {"[Listen h]\nAdmin=yes\n[Route r]\nRoot=/r\n", "a.conf: every [Listen NAME] has Admin=yes or "
+                                                    "Tunnel=, so no [Route NAME] can be reached\n"},
     /* A section that was refused is there all the same. */
     {"[Listen]\n[Route r]\nRoot=/r\n", "a.conf:1: [Listen] needs a name: [Listen NAME]\n"},
     {"[Listen h]\n[Route]\nRoot=/r\n", "a.conf:2: [Route] needs a name: [Route NAME]\n"},
@@ -446,7 +690,7 @@ static void test_all_problems(void **state)
         "a.conf:10: Admin= is a key of [Listen], not of [Route]\n"
         "b.conf:6: Host=*: '*' is a wildcard, and each host has to be named in full\n"
         "c.conf:1: Baz= stands before the first [SECTION]\n"
-        "a.conf:7: [Route a] has no Root=\n"
+        "a.conf:7: [Route a] has neither Root= nor Upstream=\n"
         "c.conf:2: [Route d] has Path=/a without Host=, as [Route a] at a.conf:7 has\n"
         "a.conf: there is no [Listen NAME] section\n");
 }
@@ -517,6 +761,34 @@ static void test_conflict_after_override(void **state)
             "[Listen a]\nAddress=\n\nAddress=82 81\n[Route a]\nHost=\nHost=three\nHost=four two\n"},
         "b.conf:4: [Listen a] has Address=[::]:81, as [Listen b] at a.conf:4 has\n"
         "b.conf:8: [Route a] has Host=two and Path=/, as [Route b] at a.conf:10 has\n");
+}
+
+/* What a drop-in takes back is not there any more. */
+static void test_proxy_empty_values(void **state)
+{
+    CLEANUP_CONFIG struct config *config = parsed_files((const char *const[3]){
+        "[Server]\nTrustedProxies=unix\nMaxBodySize=7\n[Listen http]\nTunnel=u\n"
+        "[Route a]\nUpstream=u\nUpstreamHost=h\nForwarded=yes\nMaxBodySize=1\n"
+        "[Upstream u]\nServer=a:1\nServer=b:1\nProbe=/\nProbeHost=p\nProbeStatus=204\n"
+        "Balance=hash\n",
+        "[Server]\nTrustedProxies=\n[Listen http]\nTunnel=\n"
+        "[Route a]\nUpstream=\nUpstreamHost=\nForwarded=\nMaxBodySize=\nRoot=/a\nIndex=i\n"
+        "[Upstream u]\nServer=\nServer=a:1\nProbe=\nProbeHost=\nProbeStatus=\nBalance=\n"});
+    const struct config_route *route = &config->routes[0];
+    const struct config_upstream *upstream = &config->upstreams[0];
+
+    (void)state;
+    assert_int_equal(config->trusted_proxy_count, 0);
+    assert_null(config->listens[0].tunnel);
+    assert_null(route->upstream);
+    assert_null(route->upstream_host);
+    assert_false(route->forwarded);
+    assert_int_equal(route->max_body_size, 7);
+    assert_int_equal(upstream->server_count, 1);
+    assert_null(upstream->probe);
+    assert_null(upstream->probe_host);
+    assert_int_equal(upstream->probe_status_least, 200);
+    assert_int_equal(upstream->balance, BALANCE_ROUND_ROBIN);
 }
 
 static void test_same_host_other_path(void **state)
@@ -629,6 +901,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_upstream_defaults),
+        cmocka_unit_test(test_upstream_keys),
+        cmocka_unit_test(test_upstream_words),
+        cmocka_unit_test(test_proxy_keys),
+        cmocka_unit_test(test_only_tunnels),
+        cmocka_unit_test(test_proxy_empty_values),
         cmocka_unit_test(test_server_keys),
         cmocka_unit_test(test_listen_keys),
         cmocka_unit_test(test_route_keys),

@@ -15,9 +15,15 @@
 struct outcome {
     bool bad, done;
     size_t consumed;
-    struct buffer data;
+    struct buffer data, trailers;
     struct chunked chunked;
 };
+
+static void clear(struct outcome *outcome)
+{
+    buffer_clear(&outcome->data);
+    buffer_clear(&outcome->trailers);
+}
 
 /* Reads @body in pieces of @piece bytes, each from memory of its own. */
 static void read_body(struct outcome *outcome, struct span body, size_t piece)
@@ -25,16 +31,20 @@ static void read_body(struct outcome *outcome, struct span body, size_t piece)
     *outcome = (struct outcome){0};
     while (!outcome->bad && !outcome->done && outcome->consumed < body.length) {
         size_t left = body.length - outcome->consumed, length = left < piece ? left : piece;
-        size_t consumed, data_length;
-        const char *data;
+        struct chunked_run run;
+        size_t consumed;
         char *bytes = malloc(length);
         assert_non_null(bytes);
         memcpy(bytes, body.at + outcome->consumed, length);
-        outcome->bad = chunked_read(&outcome->chunked, bytes, length, &consumed, &data,
-                           &data_length) == CHUNKED_BAD;
-        if (!outcome->bad) {
+        outcome->bad =
+            chunked_read(&outcome->chunked, bytes, length, &consumed, &run) == CHUNKED_BAD;
+        if (outcome->bad) {
+            assert_null(run.at);
+        } else {
+            struct buffer *out = run.trailer ? &outcome->trailers : &outcome->data;
             assert_in_range(consumed, 1, length);
-            assert_int_equal(buffer_append(&outcome->data, (struct span){data, data_length}), 0);
+            assert_true(run.trailer || !run.at || outcome->trailers.length == 0);
+            assert_int_equal(buffer_append(out, (struct span){run.at, run.length}), 0);
             outcome->consumed += consumed;
         }
         outcome->done = outcome->chunked.state == CHUNKED_DONE;
@@ -46,52 +56,54 @@ static const struct {
     struct span body;
     const char *data; /* NULL: CHUNKED_BAD */
     size_t rest;      /* bytes behind the body */
+    const char *trailers;
 } rows[] = {
-    {SPAN("0\r\n\r\n"), "", 0},
-    {SPAN("5\r\nhello\r\n0\r\n\r\n"), "hello", 0},
-    {SPAN("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET / "), "hello world", 6},
-    {SPAN("0\r\n\r\n0\r\n\r\n"), "", 5},
-    {SPAN("a\r\n0123456789\r\nA\r\n0123456789\r\n000\r\n\r\n"), "01234567890123456789", 0},
-    {SPAN("0000000000000002\r\n\r\n\r\n0\r\n\r\n"), "\r\n", 0},
-    {SPAN("1;a=b;c=\"d e\";f\r\nx\r\n0;g\r\n\r\n"), "x", 0},
-    {SPAN("1 \t;a\r\nx\r\n0 \r\n\r\n"), "x", 0},
-    {SPAN("0\r\nA: b\r\nC:\r\nD: \t\xff\r\n\r\n!"), "", 1},
+    {SPAN("0\r\n\r\n"), "", 0, ""},
+    {SPAN("5\r\nhello\r\n0\r\n\r\n"), "hello", 0, ""},
+    {SPAN("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET / "), "hello world", 6, ""},
+    {SPAN("0\r\n\r\n0\r\n\r\n"), "", 5, ""},
+    {SPAN("a\r\n0123456789\r\nA\r\n0123456789\r\n000\r\n\r\n"), "01234567890123456789", 0, ""},
+    {SPAN("0000000000000002\r\n\r\n\r\n0\r\n\r\n"), "\r\n", 0, ""},
+    {SPAN("1;a=b;c=\"d e\";f\r\nx\r\n0;g\r\n\r\n"), "x", 0, ""},
+    {SPAN("1 \t;a\r\nx\r\n0 \r\n\r\n"), "x", 0, ""},
+    {SPAN("0\r\nA: b\r\nC:\r\nD: \t\xff\r\n\r\n!"), "", 1, "A: b\r\nC:\r\nD: \t\xff\r\n"},
+    {SPAN("1;a=b\r\nx\r\n0;c\r\nA:b\r\n\r\n"), "x", 0, "A:b\r\n"},
     /* the size */
-    {SPAN("\r\n"), NULL, 0},
-    {SPAN(" 1\r\nx\r\n"), NULL, 0},
-    {SPAN(";a\r\n"), NULL, 0},
-    {SPAN("g\r\n"), NULL, 0},
-    {SPAN("-1\r\n"), NULL, 0},
-    {SPAN("+1\r\nx\r\n"), NULL, 0},
-    {SPAN("0x1\r\nx\r\n"), NULL, 0},
-    {SPAN("1 1\r\nx\r\n"), NULL, 0},
-    {SPAN("1,\r\nx\r\n"), NULL, 0},
-    {SPAN("00000000000000001\r\nx\r\n"), NULL, 0}, /* 17 digits */
-    {SPAN("10000000000000000\r\nx\r\n"), NULL, 0},
+    {SPAN("\r\n"), NULL, 0, ""},
+    {SPAN(" 1\r\nx\r\n"), NULL, 0, ""},
+    {SPAN(";a\r\n"), NULL, 0, ""},
+    {SPAN("g\r\n"), NULL, 0, ""},
+    {SPAN("-1\r\n"), NULL, 0, ""},
+    {SPAN("+1\r\nx\r\n"), NULL, 0, ""},
+    {SPAN("0x1\r\nx\r\n"), NULL, 0, ""},
+    {SPAN("1 1\r\nx\r\n"), NULL, 0, ""},
+    {SPAN("1,\r\nx\r\n"), NULL, 0, ""},
+    {SPAN("00000000000000001\r\nx\r\n"), NULL, 0, ""}, /* 17 digits */
+    {SPAN("10000000000000000\r\nx\r\n"), NULL, 0, ""},
     /* line ends */
-    {SPAN("1\nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1\rx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1\r\r\nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1;a\nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1;a\rb\r\nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1;a\0\r\nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1 \nx\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1\r\nx\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1\r\nxy\r\n0\r\n\r\n"), NULL, 0},
-    {SPAN("1\r\nx\rx0\r\n\r\n"), NULL, 0},
-    {SPAN("1\r\nx0\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\n\n"), NULL, 0},
-    {SPAN("0\r\n\rx"), NULL, 0},
-    {SPAN("0\n\n"), NULL, 0},
+    {SPAN("1\nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\rx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\r\r\nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1;a\nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1;a\rb\r\nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1;a\0\r\nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1 \nx\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\r\nx\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\r\nxy\r\n0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\r\nx\rx0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("1\r\nx0\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\n\n"), NULL, 0, ""},
+    {SPAN("0\r\n\rx"), NULL, 0, ""},
+    {SPAN("0\n\n"), NULL, 0, ""},
     /* trailers */
-    {SPAN("0\r\nA: b\n\r\n"), NULL, 0},
-    {SPAN("0\r\nA: b\rc\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\nA: \x01\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\nA : b\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\nA: b\r\n c\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\n A: b\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\n: b\r\n\r\n"), NULL, 0},
-    {SPAN("0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), NULL, 0},
+    {SPAN("0\r\nA: b\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\nA: b\rc\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\nA: \x01\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\nA : b\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\nA: b\r\n c\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\n A: b\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\n: b\r\n\r\n"), NULL, 0, ""},
+    {SPAN("0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), NULL, 0, ""},
 };
 
 static void test_rows(void **state)
@@ -108,51 +120,60 @@ static void test_rows(void **state)
                     "in pieces of %zu: %.*s", pieces[j], (int)rows[i].body.length, rows[i].body.at);
             if (outcome.done) {
                 assert_string_equal(buffer_string(&outcome.data), rows[i].data);
+                assert_string_equal(buffer_string(&outcome.trailers), rows[i].trailers);
                 assert_int_equal(outcome.consumed, rows[i].body.length - rows[i].rest);
             }
-            buffer_clear(&outcome.data);
+            clear(&outcome);
         }
 }
 
 static void test_one_run_a_call(void **state)
 {
-    static const char body[] = "2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n";
+    static const char body[] = "2\r\nab\r\n3\r\ncde\r\n0\r\nA: b\r\nC:d\r\n\r\nmore";
+    static const struct {
+        size_t consumed; /* up to the next run */
+        const char *run;
+        bool trailer;
+        enum chunked_state state;
+    } calls[] = {
+        {10, "ab", false, CHUNKED_DATA},
+        {8, "cde", false, CHUNKED_TRAILER_START},
+        {13, "A: b\r\nC:d\r\n", true, CHUNKED_DONE},
+        {0, NULL, false, CHUNKED_DONE},
+    };
     struct chunked chunked = {0};
-    size_t consumed, length;
-    const char *data;
+    struct span rest = {body, sizeof body - 1};
 
     (void)state;
-    assert_int_equal(
-        chunked_read(&chunked, body, sizeof body - 1, &consumed, &data, &length), CHUNKED_OK);
-    assert_ptr_equal(data, body + 3);
-    assert_int_equal(length, 2);
-    assert_int_equal(consumed, 10); /* up to the next data */
-    assert_int_equal(chunked.state, CHUNKED_DATA);
-    assert_int_equal(chunked.remaining, 3);
-    assert_int_equal(chunked_read(&chunked, body + 10, 0, &consumed, &data, &length), CHUNKED_OK);
-    assert_int_equal(consumed, 0);
-    assert_int_equal(
-        chunked_read(&chunked, body + 10, sizeof body - 11, &consumed, &data, &length), CHUNKED_OK);
-    assert_ptr_equal(data, body + 10);
-    assert_int_equal(length, 3);
-    assert_int_equal(chunked.state, CHUNKED_DONE);
-    assert_int_equal(chunked_read(&chunked, "x", 1, &consumed, &data, &length), CHUNKED_OK);
-    assert_int_equal(consumed, 0);
-    assert_null(data);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        struct chunked_run run;
+        size_t consumed;
+        assert_int_equal(chunked_read(&chunked, rest.at, 0, &consumed, &run), CHUNKED_OK);
+        assert_int_equal(consumed, 0);
+        assert_null(run.at);
+        assert_int_equal(chunked_read(&chunked, rest.at, rest.length, &consumed, &run), CHUNKED_OK);
+        assert_int_equal(consumed, calls[i].consumed);
+        assert_int_equal(run.trailer, calls[i].trailer);
+        assert_true(calls[i].run
+                        ? span_equal((struct span){run.at, run.length}, span_of(calls[i].run))
+                        : !run.at);
+        assert_int_equal(chunked.state, calls[i].state);
+        rest.at += consumed;
+        rest.length -= consumed;
+    }
 }
 
 static void test_largest_size(void **state)
 {
     struct chunked chunked = {0};
-    size_t consumed, length;
-    const char *data;
+    struct chunked_run run;
+    size_t consumed;
 
     (void)state;
     assert_int_equal(
-        chunked_read(&chunked, "ffffffffffffffff\r\nabc", 21, &consumed, &data, &length),
-        CHUNKED_OK);
+        chunked_read(&chunked, "ffffffffffffffff\r\nabc", 21, &consumed, &run), CHUNKED_OK);
     assert_int_equal(consumed, 21);
-    assert_int_equal(length, 3);
+    assert_int_equal(run.length, 3);
     assert_true(chunked.remaining == UINT64_MAX - 3);
 }
 
@@ -173,7 +194,7 @@ static void test_overhead_is_bounded(void **state)
         read_body(&outcome, buffer_span(&body), 1000);
         assert_int_equal(outcome.bad, over);
         assert_int_equal(outcome.done, !over);
-        buffer_clear(&outcome.data);
+        clear(&outcome);
     }
 }
 
@@ -185,12 +206,35 @@ static void test_any_record_is_safe(void **state)
     (void)state;
     for (int i = -1; i <= CHUNKED_DONE + 1; i++) {
         struct chunked chunked = {(enum chunked_state)i, UINT32_MAX, UINT32_MAX, UINT64_MAX};
-        size_t consumed, length;
-        const char *data;
-        int r = chunked_read(&chunked, bytes, sizeof bytes - 1, &consumed, &data, &length);
+        struct chunked_run run;
+        size_t consumed;
+        int r = chunked_read(&chunked, bytes, sizeof bytes - 1, &consumed, &run);
         assert_true(consumed <= sizeof bytes - 1);
         if (i < 0 || i > CHUNKED_DONE)
             assert_int_equal(r, CHUNKED_BAD);
+    }
+}
+
+static void test_append_size(void **state)
+{
+    static const struct {
+        uint64_t size;
+        const char *line;
+    } sizes[] = {
+        {0, "0\r\n"},
+        {9, "9\r\n"},
+        {10, "a\r\n"},
+        {16, "10\r\n"},
+        {0x1234567890abcdef, "1234567890abcdef\r\n"},
+        {UINT64_MAX, "ffffffffffffffff\r\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        CLEANUP_BUFFER struct buffer out = {0};
+        assert_int_equal(buffer_append_string(&out, "!"), 0);
+        assert_int_equal(chunked_append_size(&out, sizes[i].size), 0);
+        assert_string_equal(buffer_string(&out) + 1, sizes[i].line);
     }
 }
 
@@ -202,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_largest_size),
         cmocka_unit_test(test_overhead_is_bounded),
         cmocka_unit_test(test_any_record_is_safe),
+        cmocka_unit_test(test_append_size),
     };
 
     cmocka_set_message_output(CM_OUTPUT_TAP);

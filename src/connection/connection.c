@@ -167,6 +167,7 @@ void connection_end(struct connection *connection, enum counter reason)
     struct server *server = connection->server;
 
     connection_set_state(connection, CONNECTION_CLOSED);
+    held_drop(&server->held);
     connection_count(connection, reason, 1);
     ev_io_stop(server->loop, &connection->io);
     deadline_disarm(&connection->deadline);
@@ -342,7 +343,7 @@ void connection_resume(
     resume_deadline(connection, deadline_usec, taken);
     if (state == CONNECTION_HEAD)
         requests_read(connection);
-    else if (state == CONNECTION_PROXY)
+    else if (state == CONNECTION_PROXY && connection->reading)
         opening_read_header(connection);
     else if (state == CONNECTION_IDLE)
         connection_retire(connection); /* if the server stops already */

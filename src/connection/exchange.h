@@ -3,6 +3,7 @@
 #include "connection/answer.h"
 #include "connection/download.h"
 #include "connection/gateway.h"
+#include "connection/held.h"
 #include "connection/upload.h"
 
 /*
@@ -44,6 +45,8 @@ struct exchange *exchange_new(
     struct connection *connection, struct handler *handler, struct gateway *gateway);
 void exchange_take(struct exchange *exchange, struct backend *backend);
 void exchange_resume(struct exchange *exchange, double seconds_left);
+/* What is @held goes to the client before the answer. Without memory the connection ends. */
+void exchange_send_before(struct exchange *exchange, struct held *held);
 /* Cancels what waits, closes the backend. NULL is allowed. */
 void exchange_free(struct exchange *exchange);
 
@@ -54,7 +57,10 @@ int exchange_client_events(const struct exchange *exchange);
 /* Whether the client is waited for: to take the answer, or else to send the body. */
 bool exchange_client_takes(const struct exchange *exchange);
 bool exchange_client_sends(const struct exchange *exchange);
-/* Whether something of the answer's final head was sent: then no other answer is possible. */
+/*
+ * Whether something of the answer's final head was sent, or an interim one in part: then no other
+ * answer is possible.
+ */
 bool exchange_has_answered(const struct exchange *exchange);
 
 /* For the gateway's lists: the backend's time is over. */

@@ -180,6 +180,9 @@ int record_append(struct buffer *message, const struct record *record)
         length += behind[i].length;
     if (length > RECORD_MESSAGE_MAX - message->length)
         return -EMSGSIZE;
+    memcpy(&head, message->bytes, sizeof head);
+    if (head.count == RECORD_FDS_MAX)
+        return -EMSGSIZE;
     int r = buffer_reserve(message, length);
     if (r < 0)
         return r;
@@ -194,7 +197,6 @@ int record_append(struct buffer *message, const struct record *record)
     }
     for (size_t i = 0; i < sizeof behind / sizeof *behind; i++)
         append(message, behind[i].at, behind[i].length);
-    memcpy(&head, message->bytes, sizeof head);
     head.fds[head.count++] = (uint8_t)record_fd_count(record);
     memcpy(message->bytes, &head, sizeof head);
     return 0;
@@ -322,6 +324,24 @@ static bool is_exchange_consistent(const struct record *record)
            (backend->state == DOWNLOAD_HEAD || record->status != 0);
 }
 
+/*
+ * An end is passed on right behind the last byte, and when both are, there is no tunnel any more.
+ * From a backend that is waited for nothing has come.
+ */
+static bool is_tunnel_consistent(const struct record *record)
+{
+    const struct record_backend *backend = &record->backend;
+
+    if (record->kind != RECORD_TUNNEL)
+        return true;
+    if (!record->with_backend)
+        return record->unsent.length == 0 && !backend->client_ended && !backend->backend_ended &&
+               !backend->client_told && !backend->backend_told;
+    return backend->backend_told == (backend->client_ended && backend->unsent.length == 0) &&
+           backend->client_told == (backend->backend_ended && record->unsent.length == 0) &&
+           !(backend->client_told && backend->backend_told);
+}
+
 /* Whether the fields belong together for what the connection was doing. */
 static bool is_consistent(const struct record *record)
 {
@@ -345,7 +365,7 @@ static bool is_consistent(const struct record *record)
         return false;
     if ((record->close || record->kind == RECORD_LINGER) && record->reason == 0)
         return false;
-    return is_exchange_consistent(record) && parts_fit(record);
+    return is_exchange_consistent(record) && is_tunnel_consistent(record) && parts_fit(record);
 }
 
 /* Fails where the lengths do not fit each other: then nobody knows where the next one begins. */

@@ -30,10 +30,17 @@ static void arm_hold(struct upstream *upstream, struct demand *demand)
         deadline_arm(&upstream->hold, &demand->deadline);
 }
 
+/* The count says more for the moment in which somebody asks. */
+static void show(const struct upstream *upstream)
+{
+    upstream->shown->waiting = (uint32_t)upstream->waiting_count;
+}
+
 static void enqueue(struct upstream *upstream, struct demand *demand)
 {
     list_append(&upstream->waiting, &demand->link);
     upstream->waiting_count++;
+    show(upstream);
     if (!upstream->paused) /* a pause has an end of its own */
         arm_hold(upstream, demand);
 }
@@ -43,6 +50,7 @@ static void dequeue(struct upstream *upstream, struct demand *demand)
     list_remove(&demand->link);
     deadline_disarm(&demand->deadline);
     upstream->waiting_count--;
+    show(upstream);
 }
 
 static struct demand *first_waiting(const struct upstream *upstream)
@@ -84,7 +92,10 @@ static bool holds(const struct upstream *upstream)
     return upstream->config->hold_timeout_usec > 0;
 }
 
-/* When the next server that cannot be reached may be tried again; below 0: none of them. */
+/*
+ * When the next server that cannot be reached may be tried again; below 0: none of them. Who makes
+ * room, resumes or brings a server up says so.
+ */
 static double next_retry(const struct upstream *upstream)
 {
     double first = -1;
@@ -92,7 +103,7 @@ static double next_retry(const struct upstream *upstream)
     for (size_t i = 0; i < upstream->server_count; i++) {
         const struct upstream_server *server = &upstream->servers[i];
         if (server->unreachable && !server->probe.down && server->dialling == 0 &&
-            (first < 0 || server->retry_at < first))
+            upstream_server_has_room(server) && (first < 0 || server->retry_at < first))
             first = server->retry_at;
     }
     return first;
@@ -103,7 +114,7 @@ static void arm_retry(struct upstream *upstream)
     double at = next_retry(upstream), after = at - clock_monotonic_seconds();
 
     ev_timer_stop(upstream->gateway.loop, &upstream->retry);
-    if (upstream->waiting_count == 0 || at < 0)
+    if (upstream->waiting_count == 0 || upstream->paused || at < 0)
         return;
     ev_timer_set(&upstream->retry, after > 0 ? after : 0, 0);
     ev_timer_start(upstream->gateway.loop, &upstream->retry);
@@ -185,6 +196,7 @@ void upstream_grant_new(struct upstream *upstream, struct backend *backend)
 
     if (demand && !upstream->paused) {
         backend->server->requests++;
+        upstream_server_show(backend->server);
         grant(upstream, demand, backend);
         upstream_go_on(upstream);
     } else {
@@ -212,17 +224,20 @@ static int refuse_at_once(
 static int let_wait(
     struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    /* What has just changed is for those first who wait already. */
+    bool pending = ev_is_pending(&upstream->change);
+
+    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
-    if (upstream->waiting_count >= upstream->config->max_waiting) {
+    /* Who only waits for its own connection is not one too many. */
+    if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {
         (void)snprintf(upstream->why, sizeof upstream->why, "MaxWaiting= requests wait already");
         return refuse_at_once(upstream, 503, ret_status, ret_why);
     }
     enqueue(upstream, demand);
     if (upstream->counters && upstream->dialling == 0)
         upstream->counters->values[COUNTER_HELD]++;
-    if (!upstream->paused)
-        arm_retry(upstream);
+    arm_retry(upstream);
     return DEMAND_WAITS;
 }
 
@@ -231,7 +246,7 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
 {
     struct upstream *upstream = of_gateway(gateway);
 
-    if (!upstream->paused) {
+    if (!upstream->paused && !ev_is_pending(&upstream->change)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
         upstream->waiting_count--;
@@ -297,8 +312,11 @@ void upstream_resume(struct upstream *upstream)
         return;
     upstream->paused = false;
     ev_timer_stop(upstream->gateway.loop, &upstream->pause);
-    LIST_EACH (link, &upstream->waiting)
-        arm_hold(upstream, CONTAINER_OF(link, struct demand, link));
+    LIST_EACH (link, &upstream->waiting) {
+        struct demand *demand = CONTAINER_OF(link, struct demand, link);
+        demand->patience = -1; /* what it waited before does not count */
+        arm_hold(upstream, demand);
+    }
     upstream_go_on(upstream);
 }
 
@@ -350,8 +368,8 @@ static void init(struct upstream *upstream, const struct config_upstream *config
 }
 
 int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
-    struct resolver *resolver, struct counters *counters, struct upstream **ret,
-    struct reason *reason)
+    struct resolver *resolver, struct counters *counters, struct backends *backends,
+    struct upstream **ret, struct reason *reason)
 {
     struct upstream *upstream = calloc(1, sizeof *upstream);
     int r = 0;
@@ -359,12 +377,14 @@ int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
     if (!upstream)
         return reason_set(reason, -ENOMEM, "out of memory");
     init(upstream, config, loop, counters);
+    upstream->shown = backends_add(backends, config->name, "");
     upstream->servers = calloc(config->server_count + 1, sizeof *upstream->servers);
     if (!upstream->servers)
         r = -ENOMEM;
     for (size_t i = 0; i < config->server_count && r == 0; i++) {
         upstream->server_count++;
-        r = upstream_server_init(&upstream->servers[i], upstream, &config->servers[i], resolver);
+        r = upstream_server_init(
+            &upstream->servers[i], upstream, &config->servers[i], resolver, backends);
     }
     if (r < 0) {
         upstream_free(upstream);

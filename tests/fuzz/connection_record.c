@@ -28,7 +28,12 @@ static void check(const struct record *record, const uint8_t *data, size_t size)
     require(lies_in(record->received, data, size));
     require(lies_in(record->unsent, data, size));
     require(record->part_count <= ANSWER_PARTS_MAX + 1);
-    require(record_fds(record) == (record->file ? 2u : 1u));
+    require(record_fd_count(record) == (record->file || record->with_backend ? 2u : 1u));
+    require(lies_in(record->backend.upstream, data, size));
+    require(lies_in(record->backend.server, data, size));
+    require(lies_in(record->backend.trailer, data, size));
+    require(lies_in(record->backend.pending, data, size));
+    require(lies_in(record->backend.unsent, data, size));
     for (size_t i = 0; i < record->part_count; i++)
         if (record->parts[i].kind == PART_BYTES)
             require(record->parts[i].offset + record->parts[i].length <= record->unsent.length);
@@ -39,18 +44,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct record record;
     CLEANUP_BUFFER struct buffer again = {0};
     struct span rest = {(const char *)data, size};
-    int count = record_open(&rest);
+    struct record_fds fds;
+    int count = record_open(&rest, &fds);
 
     if (count < 0)
         return 0;
+    size_t head = size - rest.length;
     require(record_begin(&again) == 0);
     for (int i = 0; i < count && record_next(&rest, &record) == 0; i++) {
         check(&record, data, size);
         require(record_append(&again, &record) == 0);
     }
-    /* But for the number of records, which is that of those written. */
+    /* But for the number of records and their fds, which are of those written. */
     require(again.length <= size);
     require(memcmp(again.bytes, data, 6) == 0);
-    require(memcmp(again.bytes + 8, data + 8, again.length - 8) == 0);
+    require(memcmp(again.bytes + head, data + head, again.length - head) == 0);
     return 0;
 }

@@ -585,7 +585,7 @@ sub other_build
 {
     my $folder = build_folder() . '/record-version-2';
     my $make   = Baton::Process->run(
-        command => ['make', '-C', source_root(), "BUILD=$folder", 'CPPFLAGS=-DRECORD_VERSION=2', "$folder/baton"],
+        command => ['make', '-C', source_root(), "BUILD=$folder", 'CPPFLAGS=-DRECORD_VERSION=3', "$folder/baton"],
         seconds => 300);
     is $make->status, 0, 'another build' or diag $make->err;
     return "$folder/baton";

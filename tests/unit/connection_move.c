@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "connection/expiry.h"
 #include "connection/move.h"
 #include "fds.h"
 
@@ -71,7 +72,7 @@ static void answer_by_path(
     }
 }
 
-static struct handler handler = {answer_by_path};
+static struct handler handler = {.answer = answer_by_path};
 
 static struct handler *on_route(void *owner, unsigned listener, const struct request *request)
 {
@@ -93,7 +94,19 @@ static void on_ended(void *owner)
     (void)owner;
 }
 
-static const struct server_calls calls = {on_route, on_describe, on_ended};
+static void on_listener(void *owner, unsigned listener, struct listener_manner *ret)
+{
+    (void)owner;
+    (void)listener;
+    *ret = (struct listener_manner){0};
+}
+
+static const struct server_calls calls = {
+    .route = on_route,
+    .describe = on_describe,
+    .ended = on_ended,
+    .listener = on_listener,
+};
 
 static void open_place(struct place *place)
 {
@@ -177,6 +190,7 @@ static int move(struct place *from, struct place *to)
     static struct record record, read;
     CLEANUP_BUFFER struct buffer message = {0};
     struct connection *connection = only_connection(from);
+    struct record_fds fds;
 
     move_describe(connection, &record);
     assert_int_equal(record_begin(&message), 0);
@@ -185,7 +199,7 @@ static int move(struct place *from, struct place *to)
     int file = record.file ? fcntl(connection->output->file, F_DUPFD_CLOEXEC, 100) : -1;
     move_complete(connection);
     struct span rest = buffer_span(&message);
-    assert_int_equal(record_open(&rest), 1);
+    assert_int_equal(record_open(&rest, &fds), 1);
     if (record_next(&rest, &read) < 0)
         fail_msg("a record of kind %d is refused", record.kind);
     return move_adopt(&to->server, &read, fd, file, 3, false);
@@ -206,9 +220,9 @@ static uint64_t sum(enum counter counter)
     return world.places[0].counters.values[counter] + world.places[1].counters.values[counter];
 }
 
-/* ---- whole exchanges, moved at every point ---- */
+/* ---- whole conversations, moved at every point ---- */
 
-struct exchange {
+struct conversation {
     const char *name, *sent;
     size_t step;        /* bytes that are sent at once */
     const char *begins; /* the answer */
@@ -219,7 +233,7 @@ struct exchange {
 #define LAST "GET /text HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"
 #define LONG "0123456789012345678901234567890123456789012345678901234567890123456789"
 
-static const struct exchange exchanges[] = {
+static const struct conversation conversations[] = {
     {"requests one by one", "GET /text HTTP/1.1\r\n" HOST "\r\n" LAST, 1, "HTTP/1.1 200", 0},
     {"an empty line before a request", "\r\nGET /text HTTP/1.1\r\n" HOST "\r\n\r\n" LAST, 1,
         "HTTP/1.1 200", 0},
@@ -329,18 +343,19 @@ enum { MOVED_KINDS = COUNTER_MOVED_LINGER - COUNTER_MOVED_IDLE + 1 };
 #define EVERY_POINT UINT32_MAX
 #define NO_POINT (UINT32_MAX - 1)
 
-/* Has the exchange, and moves the connection at that point. */
-static void run(const struct exchange *exchange, bool stuffed, unsigned at, struct outcome *ret)
+/* Has the conversation, and moves the connection at that point. */
+static void run(
+    const struct conversation *conversation, bool stuffed, unsigned at, struct outcome *ret)
 {
     int client = connect_client(7, stuffed);
-    size_t length = strlen(exchange->sent), sent = 0;
+    size_t length = strlen(conversation->sent), sent = 0;
     unsigned stuck = 0;
 
     *ret = (struct outcome){.length = 0};
     for (unsigned quiet = 0; quiet < 8 && !ret->closed; ret->points++) {
         size_t left = length - sent, before = ret->length;
-        ssize_t n =
-            write(client, exchange->sent + sent, left < exchange->step ? left : exchange->step);
+        ssize_t n = write(client, conversation->sent + sent,
+            left < conversation->step ? left : conversation->step);
         assert_true(n >= 0 || errno == EAGAIN || errno == EPIPE);
         sent += n > 0 ? (size_t)n : 0;
         if (ret->points % 2 == 0) /* also with unread bytes in the socket */
@@ -365,20 +380,20 @@ static void run(const struct exchange *exchange, bool stuffed, unsigned at, stru
     ret->length = cut_out(ret->bytes, ret->length, "\r\nDate: ", '\r');
 }
 
-static void assert_same(const struct exchange *exchange, unsigned at, const struct outcome *moved,
-    const struct outcome *unmoved)
+static void assert_same(const struct conversation *conversation, unsigned at,
+    const struct outcome *moved, const struct outcome *unmoved)
 {
     bool same = moved->length == unmoved->length && moved->closed == unmoved->closed &&
                 memcmp(moved->bytes, unmoved->bytes, moved->length) == 0;
 
     if (!same)
         fail_msg("%s, moved at %u: %zu bytes instead of %zu, closed %d instead of %d",
-            exchange->name, at, moved->length, unmoved->length, moved->closed, unmoved->closed);
+            conversation->name, at, moved->length, unmoved->length, moved->closed, unmoved->closed);
     assert_string_equal(moved->log, unmoved->log);
     for (enum counter i = 0; i < COUNTER_MAX; i++) {
         bool of_moving = i == COUNTER_ADOPTED || (i >= COUNTER_END_MOVED && i < COUNTER_MAX);
         if (!of_moving && moved->counters.values[i] != unmoved->counters.values[i])
-            fail_msg("%s, moved at %u: counter %d is %d instead of %d", exchange->name, at, i,
+            fail_msg("%s, moved at %u: counter %d is %d instead of %d", conversation->name, at, i,
                 (int)moved->counters.values[i], (int)unmoved->counters.values[i]);
     }
     assert_int_equal(
@@ -392,27 +407,27 @@ static void begin_anew(void)
 }
 
 /* Adds up in which states it was moved. */
-static void try_all_points(const struct exchange *exchange, bool stuffed, uint64_t *states)
+static void try_all_points(const struct conversation *conversation, bool stuffed, uint64_t *states)
 {
     static struct outcome unmoved, moved;
 
     begin_anew();
-    run(exchange, stuffed, NO_POINT, &unmoved);
+    run(conversation, stuffed, NO_POINT, &unmoved);
     if (!stuffed)
-        assert_memory_equal(unmoved.bytes, exchange->begins, strlen(exchange->begins));
-    assert_true(exchange->length == 0 || unmoved.length > exchange->length);
+        assert_memory_equal(unmoved.bytes, conversation->begins, strlen(conversation->begins));
+    assert_true(conversation->length == 0 || unmoved.length > conversation->length);
     assert_int_equal(unmoved.counters.values[COUNTER_ADOPTED], 0);
     size_t fds = fds_open();
     for (unsigned at = 0; at < unmoved.points; at++) {
         begin_anew();
-        run(exchange, stuffed, at, &moved);
-        assert_same(exchange, at, &moved, &unmoved);
+        run(conversation, stuffed, at, &moved);
+        assert_same(conversation, at, &moved, &unmoved);
         for (unsigned kind = 0; kind < MOVED_KINDS; kind++)
             states[kind] += moved.counters.values[COUNTER_MOVED_IDLE + kind];
     }
     begin_anew();
-    run(exchange, stuffed, EVERY_POINT, &moved);
-    assert_same(exchange, EVERY_POINT, &moved, &unmoved);
+    run(conversation, stuffed, EVERY_POINT, &moved);
+    assert_same(conversation, EVERY_POINT, &moved, &unmoved);
     assert_in_range(moved.counters.values[COUNTER_ADOPTED], 2, 100000);
     assert_int_equal(fds_open(), fds);
 }
@@ -422,9 +437,9 @@ static void test_moves_are_invisible(void **state)
     uint64_t states[MOVED_KINDS] = {0};
 
     (void)state;
-    for (size_t i = 0; i < COUNT(exchanges); i++) {
-        try_all_points(&exchanges[i], false, states);
-        try_all_points(&exchanges[i], true, states);
+    for (size_t i = 0; i < COUNT(conversations); i++) {
+        try_all_points(&conversations[i], false, states);
+        try_all_points(&conversations[i], true, states);
     }
     for (unsigned kind = 0; kind < MOVED_KINDS; kind++)
         assert_in_range(states[kind], 10, 100000); /* every state was among them */
@@ -773,7 +788,7 @@ static void test_wrong_fds(void **state)
         {SOCKET, DEVICE, true, -EINVAL},
         {SOCKET, SOCKET, true, -EINVAL},
         {BLOCKING, NONE, false, -EINVAL},
-        {OTHER_FAMILY, NONE, false, -EINVAL},
+        {OTHER_FAMILY, NONE, false, 0}, /* what a PROXY header says of a client is of any */
         {LISTENING, NONE, false, -EINVAL},
         {DATAGRAMS, NONE, false, -EINVAL},
         {PACKETS, NONE, false, -EINVAL},
@@ -796,7 +811,7 @@ static void test_wrong_fds(void **state)
         adopted += r == 0;
         assert_int_equal(place->counters.values[COUNTER_ADOPTED], adopted);
         assert_int_equal(place->server.connection_count, r == 0);
-        assert_int_equal(place->server.reply_count, r == 0);
+        assert_int_equal(place->server.second_fd_count, r == 0);
         if (r == 0)
             connection_end(only_connection(place), COUNTER_END_CUT);
         assert_int_equal(fds_open(), fds);

@@ -14,10 +14,62 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-enum { HEAD_BYTES = 8, FIXED_BYTES = 152 }; /* the layout, which is a contract between builds */
+enum { HEAD_BYTES = 264, FIXED_BYTES = 224 }; /* the layout, which is a contract between builds */
 
-static const char head[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 static const char pipelined[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /next HT";
+
+static void sample_exchange(struct record *record)
+{
+    struct record_backend *backend = &record->backend;
+
+    record->status = 200;
+    record->unsent = SPAN("0123456789");
+    backend->whole = backend->replayable = backend->broken = backend->keep_alive = true;
+    backend->trailer = SPAN("A: ");
+    backend->state = DOWNLOAD_BODY;
+    backend->framing = RESPONSE_CHUNKED;
+    backend->body = FORWARD_CHUNKED;
+    backend->left = 5;
+    backend->chunked = (struct chunked){CHUNKED_DATA, 1, 2, 3};
+    backend->pending = SPAN("B");
+}
+
+static void sample_tunnel(struct record *record)
+{
+    struct record_backend *backend = &record->backend;
+
+    record->unsent = SPAN("0123456789");
+    record->status = 101;
+    backend->client_ended = backend->client_told = backend->backend_ended = true;
+    backend->unsent = SPAN("01234");
+    backend->client_told = false;
+}
+
+static bool has_upstream(enum record_kind kind)
+{
+    return kind == RECORD_WAITING || kind == RECORD_EXCHANGE || kind == RECORD_TUNNEL;
+}
+
+static void sample_backend(struct record *record)
+{
+    struct record_backend *backend = &record->backend;
+
+    if (!has_upstream(record->kind))
+        return;
+    backend->upstream = SPAN("shop");
+    backend->deadline_usec = 2500000;
+    backend->attempts = 2;
+    if (record->kind == RECORD_WAITING)
+        return;
+    record->with_backend = true;
+    backend->server = SPAN("127.0.0.1:3000");
+    backend->reused = true;
+    if (record->kind == RECORD_EXCHANGE)
+        sample_exchange(record);
+    else
+        sample_tunnel(record);
+}
 
 /* A connection as it may well be, for each kind. */
 static struct record sample(enum record_kind kind)
@@ -35,10 +87,13 @@ static struct record sample(enum record_kind kind)
     };
 
     if (kind == RECORD_HEAD)
-        record.received = (struct span){head, 9};
-    if (kind == RECORD_BODY || kind == RECORD_REPLY) {
+        record.received = (struct span){request, 9};
+    if (kind == RECORD_PROXY)
+        record.received = SPAN("PROXY TCP4 192.0.");
+    if (kind == RECORD_BODY || kind == RECORD_REPLY || kind == RECORD_WAITING ||
+        kind == RECORD_EXCHANGE) {
         record.received = SPAN(pipelined);
-        record.head_length = record.body = sizeof head - 1;
+        record.head_length = record.body = sizeof request - 1;
         record.began_usec = 77;
         record.body_left = 12;
         record.body_read = 13;
@@ -57,8 +112,11 @@ static struct record sample(enum record_kind kind)
         record.close = record.linger = true;
         record.reason = COUNTER_END_ANNOUNCED;
     }
+    sample_backend(&record);
     return record;
 }
+
+static struct record_fds fds; /* of the message that was opened last */
 
 static struct buffer message_of(const struct record *records, size_t count)
 {
@@ -74,6 +132,34 @@ static void assert_span(struct span a, struct span b)
 {
     assert_int_equal(a.length, b.length);
     assert_true(span_equal(a, b));
+}
+
+static void assert_same_backend(const struct record_backend *a, const struct record_backend *b)
+{
+    assert_span(a->upstream, b->upstream);
+    assert_span(a->server, b->server);
+    assert_int_equal(a->deadline_usec, b->deadline_usec);
+    assert_int_equal(a->attempts, b->attempts);
+    assert_int_equal(a->reused, b->reused);
+    assert_int_equal(a->whole, b->whole);
+    assert_int_equal(a->replayable, b->replayable);
+    assert_int_equal(a->broken, b->broken);
+    assert_span(a->trailer, b->trailer);
+    assert_int_equal(a->state, b->state);
+    assert_int_equal(a->framing, b->framing);
+    assert_int_equal(a->body, b->body);
+    assert_int_equal(a->keep_alive, b->keep_alive);
+    assert_int_equal(a->left, b->left);
+    assert_int_equal(a->chunked.state, b->chunked.state);
+    assert_int_equal(a->chunked.digits, b->chunked.digits);
+    assert_int_equal(a->chunked.overhead, b->chunked.overhead);
+    assert_int_equal(a->chunked.remaining, b->chunked.remaining);
+    assert_span(a->pending, b->pending);
+    assert_int_equal(a->client_ended, b->client_ended);
+    assert_int_equal(a->backend_ended, b->backend_ended);
+    assert_int_equal(a->client_told, b->client_told);
+    assert_int_equal(a->backend_told, b->backend_told);
+    assert_span(a->unsent, b->unsent);
 }
 
 static void assert_same(const struct record *a, const struct record *b)
@@ -109,6 +195,8 @@ static void assert_same(const struct record *a, const struct record *b)
         assert_int_equal(a->parts[i].length, b->parts[i].length);
     }
     assert_span(a->unsent, b->unsent);
+    assert_int_equal(a->with_backend, b->with_backend);
+    assert_same_backend(&a->backend, &b->backend);
 }
 
 /* Reads a message of one record. What is accepted, packed again, is the same bytes. */
@@ -116,7 +204,7 @@ static int read_one(struct span message)
 {
     static struct record record;
     struct span rest = message;
-    int r = record_open(&rest);
+    int r = record_open(&rest, &fds);
 
     if (r < 0)
         return r;
@@ -128,23 +216,28 @@ static int read_one(struct span message)
     assert_int_equal(rest.length, 0);
     CLEANUP_BUFFER struct buffer again = message_of(&record, 1);
     assert_int_equal(again.length, message.length);
-    assert_memory_equal(again.bytes, message.at, message.length);
+    /* But for the fds in the head, which whoever has them checks. */
+    assert_memory_equal(again.bytes, message.at, 8);
+    assert_memory_equal(
+        again.bytes + HEAD_BYTES, message.at + HEAD_BYTES, message.length - HEAD_BYTES);
     return 0;
 }
 
 static void test_every_kind_survives(void **state)
 {
     (void)state;
-    for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_LINGER; kind++) {
+    for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_PROXY; kind++) {
         static struct record read;
         struct record written = sample(kind);
         CLEANUP_BUFFER struct buffer message = message_of(&written, 1);
         struct span rest = buffer_span(&message);
-        assert_int_equal(record_open(&rest), 1);
+        assert_int_equal(record_open(&rest, &fds), 1);
         assert_int_equal(record_next(&rest, &read), 0);
         assert_int_equal(rest.length, 0);
         assert_same(&written, &read);
-        assert_int_equal(record_fds(&read), kind == RECORD_REPLY ? 2 : 1);
+        bool second = kind == RECORD_REPLY || kind == RECORD_EXCHANGE || kind == RECORD_TUNNEL;
+        assert_int_equal(record_fd_count(&read), second ? 2 : 1);
+        assert_int_equal(fds.counts[0], second ? 2 : 1);
         /* Its spans lie in the message. */
         assert_ptr_equal(read.listener.at, message.bytes + HEAD_BYTES + FIXED_BYTES);
         assert_int_equal(read_one(buffer_span(&message)), 0);
@@ -179,14 +272,14 @@ static void test_edges_survive(void **state)
 
 static void test_several_in_one_message(void **state)
 {
-    static struct record records[5], read;
+    static struct record records[9], read;
 
     (void)state;
     for (unsigned i = 0; i < COUNT(records); i++)
         records[i] = sample(RECORD_IDLE + i);
     CLEANUP_BUFFER struct buffer message = message_of(records, COUNT(records));
     struct span rest = buffer_span(&message);
-    assert_int_equal(record_open(&rest), COUNT(records));
+    assert_int_equal(record_open(&rest, &fds), COUNT(records));
     for (size_t i = 0; i < COUNT(records); i++) {
         assert_int_equal(record_next(&rest, &read), 0);
         assert_same(&records[i], &read);
@@ -196,7 +289,7 @@ static void test_several_in_one_message(void **state)
     /* The buffer is used again for the next message. */
     assert_int_equal(record_begin(&message), 0);
     rest = buffer_span(&message);
-    assert_int_equal(record_open(&rest), 0);
+    assert_int_equal(record_open(&rest, &fds), 0);
     assert_int_equal(rest.length, 0);
 }
 
@@ -248,6 +341,7 @@ static void test_heads_of_messages(void **state)
         {4, RECORD_VERSION + 1, -EINVAL},
         {4, RECORD_VERSION_OLDEST - 1, -EINVAL},
         {4, RECORD_VERSION, 1},
+        {8, UINT16_MAX, 1}, /* who has the fds checks them */
         {6, RECORD_FDS_MAX, RECORD_FDS_MAX},
         {6, RECORD_FDS_MAX + 1, -EINVAL},
         {6, UINT16_MAX, -EINVAL},
@@ -260,7 +354,7 @@ static void test_heads_of_messages(void **state)
         CLEANUP_BUFFER struct buffer message = message_of(&record, 1);
         memcpy(message.bytes + cases[i].offset, &cases[i].value, 2);
         struct span rest = buffer_span(&message);
-        assert_int_equal(record_open(&rest), cases[i].expected);
+        assert_int_equal(record_open(&rest, &fds), cases[i].expected);
     }
 }
 
@@ -275,8 +369,8 @@ static const struct layout_field {
     size_t wrong_count;
 } layout[] = {
     {"length", 0, 4, {0, 1, FIXED_BYTES - 1, FIXED_BYTES, -1}, 5},
-    {"kind", 4, 2, {0, RECORD_LINGER + 1, 256, -1}, 4},
-    {"flags", 6, 2, {16, 32, 0x8000, -1}, 4},
+    {"kind", 4, 2, {0, RECORD_PROXY + 1, 256, -1}, 4},
+    {"flags", 6, 2, {1 << 14, 0x8000, -1}, 3},
     {"status", 8, 2, {1, 99, 600, -1}, 4},
     {"reason", 10, 2, {1, COUNTER_END_CLIENT - 1, COUNTER_END_MOVED, COUNTER_MAX, -1}, 5},
     {"name_length", 12, 4, {0, 3, 5, RECORD_NAME_MAX + 1, -1}, 5},
@@ -299,6 +393,23 @@ static const struct layout_field {
     {"unsent_length", 116, 4, {1, 9, 11, -1}, 4},
     {"peer", 120, 28, {0}, 0}, /* whether it is the socket's shows in move_adopt() */
     {"reserved", 148, 4, {1, 1 << 30, -1}, 3},
+    {"backend_deadline", 152, 8, {-2, INT64_MIN, INT64_MAX}, 3},
+    {"left", 160, 8, {0}, 0},
+    {"backend_chunk_remaining", 168, 8, {0}, 0},
+    {"backend_chunk_state", 176, 4, {CHUNKED_DONE + 1, 256, -1}, 3},
+    {"backend_chunk_digits", 180, 4, {0}, 0},
+    {"backend_chunk_overhead", 184, 4, {0}, 0},
+    {"attempts", 188, 4, {0}, 0},
+    {"state", 192, 2, {DOWNLOAD_DONE + 1, 256, -1}, 3},
+    {"framing", 194, 2, {RESPONSE_CLOSE + 1, 256, -1}, 3},
+    {"forward", 196, 2, {FORWARD_CLOSE + 1, 256, -1}, 3},
+    {"unused", 198, 2, {1, 256, -1}, 3},
+    {"upstream_length", 200, 4, {1, RECORD_NAME_MAX + 1, -1}, 3},
+    {"server_length", 204, 4, {1, RECORD_NAME_MAX + 1, -1}, 3},
+    {"trailer_length", 208, 4, {1, 1 << 30, -1}, 3},
+    {"pending_length", 212, 4, {2, 1 << 30, -1}, 3},
+    {"backend_unsent_length", 216, 4, {1, 1 << 30, -1}, 3},
+    {"unused_too", 220, 4, {1, 1 << 30, -1}, 3},
 };
 
 static void test_damaged_fields(void **state)
@@ -309,7 +420,7 @@ static void test_damaged_fields(void **state)
     for (size_t i = 0; i < COUNT(layout); i++) {
         assert_int_equal(layout[i].offset, end); /* none is forgotten */
         end += layout[i].size;
-        for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_LINGER; kind++)
+        for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_PROXY; kind++)
             for (size_t n = 0; n < layout[i].wrong_count; n++) {
                 struct record record = sample(kind);
                 CLEANUP_BUFFER struct buffer message = message_of(&record, 1);
@@ -419,7 +530,7 @@ static void test_inconsistent(void **state)
 static void test_truncated_anywhere(void **state)
 {
     (void)state;
-    for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_LINGER; kind++) {
+    for (enum record_kind kind = RECORD_IDLE; kind <= RECORD_PROXY; kind++) {
         struct record record = sample(kind);
         CLEANUP_BUFFER struct buffer message = message_of(&record, 1);
         for (size_t length = 0; length < message.length; length++) {
@@ -442,7 +553,7 @@ static void test_longer(void **state)
     (void)state;
     assert_int_equal(buffer_append(&message, SPAN("x")), 0);
     struct span rest = buffer_span(&message);
-    assert_int_equal(record_open(&rest), 1);
+    assert_int_equal(record_open(&rest, &fds), 1);
     assert_int_equal(record_next(&rest, &read), 0);
     assert_int_equal(rest.length, 1);
     assert_int_equal(record_next(&rest, &read), -EINVAL);
@@ -467,7 +578,7 @@ static void test_random_bytes(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 50000; i++) {
-        struct record record = sample(RECORD_IDLE + i % 5);
+        struct record record = sample(RECORD_IDLE + i % 9);
         CLEANUP_BUFFER struct buffer message = message_of(&record, 1);
         unsigned flips = i % 4 == 0 ? 200 : 1;
         for (unsigned n = 0; n < flips; n++) {

@@ -81,7 +81,7 @@ static void answer_by_path(
 
 static struct handler *on_route(void *owner, unsigned listener, const struct request *request)
 {
-    static struct handler handler = {answer_by_path};
+    static struct handler handler = {.answer = answer_by_path};
 
     (void)owner;
     (void)listener;
@@ -101,7 +101,19 @@ static void on_ended(void *owner)
     (void)owner;
 }
 
-static const struct server_calls server_calls = {on_route, on_describe, on_ended};
+static void on_listener(void *owner, unsigned listener, struct listener_manner *ret)
+{
+    (void)owner;
+    (void)listener;
+    *ret = (struct listener_manner){0};
+}
+
+static const struct server_calls server_calls = {
+    .route = on_route,
+    .describe = on_describe,
+    .ended = on_ended,
+    .listener = on_listener,
+};
 
 static unsigned on_find_listener(void *owner, struct span name, bool admin, bool *ret_drain)
 {
@@ -324,7 +336,7 @@ static void test_files_move(void **state)
         ask(world.clients[i], "/file");
     for (int i = 0; i < 20; i++)
         turn();
-    assert_int_equal(world.places[0].server.reply_count, 600);
+    assert_int_equal(world.places[0].server.second_fd_count, 600);
     size_t fds = fds_open();
     server_retire(&world.places[0].server, RETIRING_MOVE);
     mover_park(&world.places[0].mover);
@@ -332,8 +344,8 @@ static void test_files_move(void **state)
     assert_int_equal(connections(0), 0);
     assert_int_equal(connections(1), 600);
     assert_int_equal(counted(0, COUNTER_MOVED_REPLY), 600);
-    assert_int_equal(world.places[1].server.reply_count, 600);
-    assert_int_equal(world.places[0].server.reply_count, 0);
+    assert_int_equal(world.places[1].server.second_fd_count, 600);
+    assert_int_equal(world.places[0].server.second_fd_count, 0);
     assert_int_equal(fds_open(), fds);
 }
 
@@ -685,7 +697,7 @@ static void test_wrong_messages(void **state)
         {"cut in the head", 0, 0, 3, 1, 0, 0, 0, 0, 3},
         {"the first record", 3, 3, 3, 0, 0, 1, 0, 2, 1},
         {"the second record", 3, 3, 3, 0, 0, 2, 0, 2, 1},
-        {"the last fd", 3, 3, 3, 0, 3, 0, 0, 1, 2},
+        {"the last fd", 3, 3, 3, 0, 3, 0, 0, 2, 1},
     };
     struct place *place = &world.places[1];
 

@@ -76,12 +76,17 @@ static void note_unreachable(struct upstream_server *server, int error)
 {
     count(server, COUNTER_BACKEND_UNREACHED);
     server->failures++;
+    upstream_note(server->upstream, server, strerror(error));
+    double now = clock_monotonic_seconds();
+    if (server->unreachable && server->retry_at > now) { /* begun before it was known */
+        upstream_server_show(server);
+        return;
+    }
     server->retry_after = server->unreachable ? server->retry_after * 2 : RETRY_FIRST_SECONDS;
     if (server->retry_after > RETRY_MOST_SECONDS)
         server->retry_after = RETRY_MOST_SECONDS;
     server->unreachable = true;
-    server->retry_at = clock_monotonic_seconds() + server->retry_after;
-    upstream_note(server->upstream, server, strerror(error));
+    server->retry_at = now + server->retry_after;
     upstream_server_show(server);
 }
 

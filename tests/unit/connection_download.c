@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "chunks.h"
 #include "sockets.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -72,33 +73,14 @@ static int take_all(const char *text, size_t step, size_t *ret_left)
     return r;
 }
 
-/* The body of @text, "|", and the trailer section, in place of its chunks. */
 static void dechunk(char *text)
 {
-    struct chunked chunked = {0};
-    struct chunked_run run;
-    char *from = strstr(text, "\r\n\r\n");
-    bool trailer = false;
-    size_t consumed;
+    char *end = strstr(text, "\r\n\r\n");
 
-    assert_non_null(from);
-    char *to = from += 4;
-    size_t length = strlen(from);
-    while (length > 0 && chunked.state != CHUNKED_DONE) {
-        assert_int_equal(chunked_read(&chunked, from, length, &consumed, &run), CHUNKED_OK);
-        char first = run.trailer && !trailer ? '|' : '\0';
-        trailer |= run.trailer;
-        if (run.length > 0)
-            memmove(to + (first != '\0'), run.at, run.length);
-        if (first)
-            *to++ = first;
-        to += run.length;
-        from += consumed;
-        length -= consumed;
-    }
-    *to = '\0';
-    assert_int_equal(chunked.state, CHUNKED_DONE);
-    assert_int_equal(length, 0);
+    assert_non_null(end);
+    const char *behind = chunks_take_off(end + 4);
+    assert_non_null(behind);
+    assert_string_equal(behind, "");
 }
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\n"

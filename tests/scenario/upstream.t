@@ -170,7 +170,7 @@ subtest 'hash of the address' => sub {
     my @moved   = grep { $without->{$_} != $before->{$_} } @addresses;
     is_deeply \@moved, [grep { $before->{$_} == 2 } @addresses], 'one that is away moves its own clients alone';
     $backends[2]->listen;
-    ask_until('return of a backend', sub { $whose->($moved[0])->{$moved[0]} == 2 });
+    ask_until('return of a backend', sub { $server->connect('http', from => $moved[0])->get('/'); shares(@backends)->[2] > 0 });
     is_deeply $whose->(@addresses), $before, 'and has them back later';
 };
 

@@ -10,6 +10,7 @@ BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 LIBEXECDIR ?= $(PREFIX)/libexec
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
@@ -55,9 +56,14 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
 LOAD := $(BUILD)/tests/support/load
 SPOILER := $(BUILD)/tests/support/spoiler
-LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c))
+BACKEND := $(BUILD)/tests/support/backend
+LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/load*.c) \
+	tests/support/websocket.c)
+BACKEND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/backend*.c) \
+	tests/support/websocket.c tests/support/load_quantity.c)
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-STATIC_TESTS := tests/layers tests/format tests/install tests/completion
+STATIC_TESTS := tests/layers tests/format tests/install tests/completion tests/catalog \
+	tests/pages
 SCENARIO_TESTS := $(wildcard tests/scenario/*.t)
 GUEST_TESTS := $(wildcard tests/guest/*.t)
 
@@ -98,6 +104,8 @@ $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
 $(eval $(call PROGRAM_RULE,support))
 
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
+$(BACKEND): $(BACKEND_OBJECTS) $(BUILD)/libbaton.a
+$(LOAD) $(BACKEND):
 	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 # Changes, and with it every object, when the compiler's options do.
@@ -144,7 +152,7 @@ check:
 
 .PHONY: unit-tests test-programs
 unit-tests: $(UNIT_TESTS)
-test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD) $(SPOILER)
+test-programs: $(BUILD)/baton $(UNIT_TESTS) $(LOAD) $(BACKEND) $(SPOILER)
 	@:
 
 ##   make unit-check       the tests of single modules
@@ -181,10 +189,23 @@ bench-reload: $(BUILD)/baton $(LOAD)
 packages-check:
 	$(PROVE) tests/packages
 
-##   make format           let clang-format 14 change the source
+##   make manifests-check  the files of packaging/container, with node and packages of npm
+# Read as what they are for would read them. Only CI has to have what that needs.
+MANIFESTS := $(BUILD)/manifests
+.PHONY: manifests-check
+manifests-check: $(MANIFESTS)/package.json
+	$(PROVE) --exec node tests/manifests/check.mjs :: $(abspath $(MANIFESTS))
+
+$(MANIFESTS)/package.json: tests/manifests/package.json
+	@mkdir -p $(@D)
+	@cp $< $@
+	@cd $(@D) && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts
+
+##   make format           let clang-format 14 change the source, and wrap the man pages
 .PHONY: format
 format:
 	@tests/format --write
+	@tests/pages --write
 
 ##   make lint             clang-tidy over the source
 .PHONY: lint
@@ -244,6 +265,7 @@ install: $(BUILD)/baton install-configuration
 	$(INSTANCE) units/baton.service >$(DESTDIR)$(UNITDIR)/baton@.service
 	install -D -m 644 -t $(DESTDIR)$(SYSUSERSDIR) packaging/sysusers.d/baton.conf
 	install -D -m 644 -t $(DESTDIR)$(TMPFILESDIR) packaging/tmpfiles.d/baton.conf
+	install -D -m 644 -t $(DESTDIR)$(CATALOGDIR) packaging/baton.catalog
 	install -D -m 644 -t $(DESTDIR)$(DATADIR)/baton/site packaging/site/*
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/examples packaging/examples/*
 	install -D -m 644 packaging/completion/baton.bash $(DESTDIR)$(BASHDIR)/baton
@@ -254,6 +276,7 @@ install: $(BUILD)/baton install-configuration
 	$(SUBSTITUTE) $(addprefix $(DESTDIR),$(UNITS) $(MAN_PAGES))
 ifeq ($(DESTDIR),)
 	@if [ "$$(id -u)" -eq 0 ]; then set -ex; systemd-sysusers $(SYSUSERSDIR)/baton.conf; \
+		journalctl --update-catalog; \
 		[ ! -d /run/systemd/system ] || systemctl daemon-reload; fi
 	@echo 'Installed. To start it: systemctl enable --now baton.socket'
 endif
@@ -285,7 +308,7 @@ deb rpm:
 .PHONY: uninstall
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/baton $(UNITS) $(SYSUSERSDIR)/baton.conf \
-		$(TMPFILESDIR)/baton.conf $(MAN_PAGES) $(COMPLETIONS))
+		$(TMPFILESDIR)/baton.conf $(CATALOGDIR)/baton.catalog $(MAN_PAGES) $(COMPLETIONS))
 	rm -rf $(addprefix $(DESTDIR),$(DATADIR)/baton $(DOCDIR))
 
 ##   make clean            remove what was built

@@ -27,6 +27,7 @@ struct command_line {
     char **arguments;
     const char *config;   /* NULL: not given */
     char *control;        /* absolute; NULL: not given */
+    const char *name;     /* of an upstream, for the commands that take one */
     const char **listens; /* --listen, in place of a configuration file */
     size_t listen_count;
     const char *root;
@@ -42,6 +43,8 @@ static const char usage[] =
     "  check     check the configuration and print everything wrong with it\n"
     "  reload    let the running server take over configuration and binary; wait for the outcome\n"
     "  status    show what the running server does\n"
+    "  pause     pause NAME: let the requests for an upstream wait, for PauseTimeout= at the most\n"
+    "  resume    resume NAME: let them go on\n"
     "  stop      stop the running server gracefully, and wait\n"
     "  version   print the version\n"
     "\n"
@@ -147,7 +150,7 @@ static int check(const struct command_line *line)
     if (r == 0)
         r = config_parse(&sources, &config, &problems);
     if (r == 0)
-        r = service_new(config, NULL, NULL, NULL, &service, &reason);
+        r = service_new(config, NULL, 0, NULL, NULL, &service, &reason);
     service_free(service);
     if (problems.length > 0)
         (void)fputs(buffer_string(&problems), stderr);
@@ -213,10 +216,24 @@ static int ask(const struct command_line *line, const char *request)
     return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static int ask_about(const struct command_line *line, const char *command)
+{
+    CLEANUP_BUFFER struct buffer request = {0};
+    int r = buffer_printf(&request, "%s %s", command, line->name);
+    const char *text = r == 0 ? buffer_string(&request) : NULL;
+
+    return text ? ask(line, text) : EXIT_FAILURE;
+}
+
 static int print_version(void)
 {
     (void)puts("baton " BATON_VERSION);
     return EXIT_SUCCESS;
+}
+
+static bool takes_name(const char *command)
+{
+    return strcmp(command, "pause") == 0 || strcmp(command, "resume") == 0;
 }
 
 static int run(const char *command, const struct command_line *line)
@@ -229,6 +246,8 @@ static int run(const char *command, const struct command_line *line)
         return ask(line, "reload");
     if (strcmp(command, "status") == 0)
         return ask(line, line->json ? "status json" : "status");
+    if (takes_name(command))
+        return ask_about(line, command);
     if (strcmp(command, "stop") == 0)
         return ask(line, "stop");
     if (strcmp(command, "version") == 0)
@@ -318,8 +337,15 @@ static int read_and_run(int count, char **arguments, struct command_line *line)
         (void)fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    if (optind + 1 < count) {
-        (void)fprintf(stderr, "baton: '%s' is one argument too many\n", arguments[optind + 1]);
+    const char *command = arguments[optind++];
+    if (takes_name(command) && optind == count) {
+        (void)fprintf(stderr, "baton: '%s' needs the name of an upstream\n", command);
+        return EXIT_USAGE;
+    }
+    if (takes_name(command))
+        line->name = arguments[optind++];
+    if (optind < count) {
+        (void)fprintf(stderr, "baton: '%s' is one argument too many\n", arguments[optind]);
         return EXIT_USAGE;
     }
     if ((line->config && line->listen_count > 0) || (line->root && line->listen_count == 0)) {
@@ -327,7 +353,7 @@ static int read_and_run(int count, char **arguments, struct command_line *line)
             "baton: either --config FILE, or --listen ADDRESS with --root FOLDER\n", stderr);
         return EXIT_USAGE;
     }
-    return run(arguments[optind], line);
+    return run(command, line);
 }
 
 int main(int count, char **arguments)

@@ -8,10 +8,19 @@ _baton_commands()
         'check:check the configuration'
         'reload:let the running server take over configuration and binary'
         'status:show what the running server does'
+        'pause:let the requests for an upstream wait'
+        'resume:let them go on'
         'stop:stop the running server gracefully'
         'version:print the version'
     )
     _describe -t commands command commands
+}
+
+_baton_upstreams()
+{
+    local file=${opt_args[-c]:-${opt_args[--config]:-/etc/baton/baton.conf}}
+    local -a names=(${(f)"$(sed -n 's/^\[Upstream  *\(.*\)\]$/\1/p' $file $file.d/*.conf(N) 2>/dev/null)"})
+    compadd -a names
 }
 
 local -a options=(
@@ -28,5 +37,7 @@ if (( ${words[(I)serve]} )); then
     )
 elif (( ${words[(I)status]} )); then
     options+=('--json[as JSON]')
+elif (( ${words[(I)(pause|resume)]} )); then
+    options+=('2:upstream:_baton_upstreams')
 fi
 _arguments -s $options '1:command:_baton_commands'

@@ -145,21 +145,48 @@ const char *address_format(const struct address *address, char *text)
     return text;
 }
 
+/* As inet_ntop(3), which goes through printf, and once for each request that is forwarded. */
+static const char *format_ipv4(const uint8_t bytes[4], char *text)
+{
+    char *at = text;
+
+    for (int i = 0; i < 4; i++) {
+        if (bytes[i] >= 100)
+            *at++ = (char)('0' + bytes[i] / 100);
+        if (bytes[i] >= 10)
+            *at++ = (char)('0' + bytes[i] / 10 % 10);
+        *at++ = (char)('0' + bytes[i] % 10);
+        *at++ = i < 3 ? '.' : '\0';
+    }
+    return text;
+}
+
 const char *address_format_host(const struct address *address, char *text)
 {
-    switch (address->any.sa_family) {
+    struct address plain = address_unmapped(address);
+
+    switch (plain.any.sa_family) {
     case AF_INET:
-        (void)inet_ntop(AF_INET, &address->ipv4.sin_addr, text, ADDRESS_TEXT_MAX);
-        return text;
+        return format_ipv4((const uint8_t *)&plain.ipv4.sin_addr, text);
     case AF_INET6:
-        if (IN6_IS_ADDR_V4MAPPED(&address->ipv6.sin6_addr)) /* a v4 client of a dual-stack socket */
-            (void)inet_ntop(AF_INET, &address->ipv6.sin6_addr.s6_addr[12], text, ADDRESS_TEXT_MAX);
-        else
-            (void)inet_ntop(AF_INET6, &address->ipv6.sin6_addr, text, ADDRESS_TEXT_MAX);
+        (void)inet_ntop(AF_INET6, &plain.ipv6.sin6_addr, text, ADDRESS_TEXT_MAX);
         return text;
     }
-    (void)snprintf(text, ADDRESS_TEXT_MAX, "unix:");
+    memcpy(text, "unix:", sizeof "unix:");
     return text;
+}
+
+struct address address_unmapped(const struct address *address)
+{
+    const struct in6_addr *mapped = &address->ipv6.sin6_addr;
+    struct address plain = {.length = sizeof plain.ipv4};
+
+    if (address->any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(mapped))
+        return *address;
+    plain.ipv4.sin_family = AF_INET;
+    plain.ipv4.sin_port = address->ipv6.sin6_port;
+    memcpy(&plain.ipv4.sin_addr, mapped->s6_addr + 12, sizeof plain.ipv4.sin_addr);
+    return plain;
 }
 
 bool address_equal(const struct address *a, const struct address *b)

@@ -33,6 +33,8 @@ int address_parse(const char *text, struct address *ret, struct reason *reason);
 const char *address_format(const struct address *address, char *text);
 /* Only the host: "192.0.2.1", "2001:db8::1", "unix:" for any AF_UNIX peer. As address_format(). */
 const char *address_format_host(const struct address *address, char *text);
+/* An IPv4 client of a socket for both families (RFC 4291 §2.5.5.2) as one of IPv4. */
+struct address address_unmapped(const struct address *address);
 bool address_equal(const struct address *a, const struct address *b);
 /* getsockname(2). Returns 0 or -errno. */
 int address_of_socket(int fd, struct address *ret);

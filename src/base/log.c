@@ -48,15 +48,17 @@ bool log_enabled(int priority)
     return priority <= sink.level;
 }
 
-static void write_journal(int priority, const char *text)
+/* @id: NULL if the message has none, which ends the fields there. */
+static void write_journal(int priority, const char *id, const char *text)
 {
     if (sink.worker)
         (void)sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", priority, "BATON_ROLE=%s",
             sink.role, "BATON_GENERATION=%u", sink.generation, "BATON_WORKER=%u", sink.worker,
-            NULL);
+            id ? "MESSAGE_ID=%s" : NULL, id, NULL);
     else
         (void)sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", priority, "BATON_ROLE=%s",
-            sink.role, "BATON_GENERATION=%u", sink.generation, NULL);
+            sink.role, "BATON_GENERATION=%u", sink.generation, id ? "MESSAGE_ID=%s" : NULL, id,
+            NULL);
 }
 
 /* One write(2) a line, so that lines of several processes do not mix. */
@@ -76,26 +78,41 @@ static void write_stderr(const char *text)
     (void)n; /* there is nowhere left to say it */
 }
 
-void log_message(int priority, const char *format, ...)
+static void write_message(int priority, const char *id, const char *format, va_list arguments)
 {
     char text[2048];
-    va_list arguments;
 
     if (!log_enabled(priority))
         return;
-    va_start(arguments, format);
     (void)vsnprintf(text, sizeof text, format, arguments); /* cut if too long */
-    va_end(arguments);
     if (sink.journal)
-        write_journal(priority, text);
+        write_journal(priority, id, text);
     else
         write_stderr(text);
+}
+
+void log_message(int priority, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    write_message(priority, NULL, format, arguments);
+    va_end(arguments);
+}
+
+void log_explained(int priority, const char *id, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    write_message(priority, id, format, arguments);
+    va_end(arguments);
 }
 
 void log_line(const char *line)
 {
     if (sink.journal)
-        write_journal(LOG_INFO, line);
+        write_journal(LOG_INFO, NULL, line);
     else
         (void)dprintf(STDERR_FILENO, "%s\n", line);
 }

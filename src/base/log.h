@@ -5,8 +5,8 @@
 
 /*
  * The log. Where stderr is the journal's (JOURNAL_STREAM, systemd.exec(5)), messages go to it with
- * fields: PRIORITY, BATON_ROLE, BATON_GENERATION, BATON_WORKER. Elsewhere each is one line on
- * stderr. Called by main and by the two roles, never by a library.
+ * fields: PRIORITY, BATON_ROLE, BATON_GENERATION, BATON_WORKER, MESSAGE_ID. Elsewhere each is one
+ * line on stderr. Called by main and by the two roles, never by a library.
  */
 
 /* Who speaks; @role is a literal. 0 means none. Starts as role "baton". */
@@ -18,6 +18,10 @@ void log_set_level(int priority);
 bool log_enabled(int priority);
 
 void log_message(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same, for a message that has an entry in the journal's catalog: @id is its MESSAGE_ID=. */
+void log_explained(int priority, const char *id, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #define log_error(...) log_message(LOG_ERR, __VA_ARGS__)
 #define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)

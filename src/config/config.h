@@ -130,6 +130,7 @@ struct config {
     unsigned max_fields;
     unsigned max_ranges;
     unsigned max_connections; /* per worker */
+    uint64_t cache_size;      /* per worker */
     enum access_log_kind access_log;
     char *access_log_file; /* absolute; NULL: the log */
     char *control_socket;  /* absolute; NULL: in the runtime directory */

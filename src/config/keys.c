@@ -51,6 +51,7 @@ static const struct config_key server_keys[] = {
         RANGE("1", "1000000")},
     {"TrustedProxies", value_add_networks, SERVER(trusted_proxies),
         .count_offset = offsetof(struct config, trusted_proxy_count)},
+    {"CacheSize", value_set_size, SERVER(cache_size), DEFAULT("16M"), RANGE("0", "64G")},
     {"AccessLog", value_set_access_log, SERVER(access_log), DEFAULT("off")},
     {"AccessLogFile", value_set_path, SERVER(access_log_file)},
     {"ControlSocket", value_set_socket_path, SERVER(control_socket)},

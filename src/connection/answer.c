@@ -100,6 +100,12 @@ void answer_field(struct answer *answer, const char *name, const char *format, .
     va_end(arguments);
 }
 
+void answer_fields(struct answer *answer, struct span lines)
+{
+    if (buffer_append(&answer->fields, lines) < 0)
+        answer->failed = true;
+}
+
 /* Whether @part goes on where the last one ends. */
 static bool continues(const struct answer *answer, const struct part *part)
 {

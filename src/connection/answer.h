@@ -44,12 +44,14 @@ void answer_init(struct answer *answer);
 void answer_reset(struct answer *answer);
 void answer_destroy(struct answer *answer);
 
-/* The four below note a failure (no memory, too many parts) in answer->failed. */
+/* The five below note a failure (no memory, too many parts) in answer->failed. */
 
 /* @name is a literal; the value must hold no CR, LF or NUL: such a field makes the answer failed.
  */
 void answer_field(struct answer *answer, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Field lines that were made by answer_field() before, as they are. */
+void answer_fields(struct answer *answer, struct span lines);
 void answer_bytes(struct answer *answer, struct span bytes);
 /* The file the following answer_file_part() calls mean; a former one is closed. */
 void answer_file(struct answer *answer, int fd);

@@ -167,6 +167,7 @@ void connection_end(struct connection *connection, enum counter reason)
     struct server *server = connection->server;
 
     connection_set_state(connection, CONNECTION_CLOSED);
+    held_drop(&server->held);
     connection_count(connection, reason, 1);
     ev_io_stop(server->loop, &connection->io);
     deadline_disarm(&connection->deadline);

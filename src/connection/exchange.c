@@ -39,17 +39,10 @@ static bool is_idempotent(enum method method)
     }
 }
 
+/* Of what the flow keeps, even of an interim response, a part may have gone out. */
 bool exchange_has_answered(const struct exchange *exchange)
 {
     return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
-}
-
-/* The client is gone, or has to go. An answer that it had something of is in the access log. */
-static void end(struct exchange *exchange, enum counter reason)
-{
-    if (exchange_has_answered(exchange))
-        connection_log_access(exchange->connection);
-    connection_end(exchange->connection, reason);
 }
 
 /* ---- what is waited for ---- */
@@ -253,7 +246,7 @@ static void fail(struct exchange *exchange, unsigned status, const char *why)
     bool answered = exchange_has_answered(exchange);
     give_back(exchange, BACKEND_FAILED);
     if (answered)
-        forwarding_break_off(connection);
+        forwarding_break_off(connection, status);
     else
         forwarding_fail(connection, status);
 }
@@ -375,7 +368,7 @@ static void take_bytes(struct exchange *exchange, struct span bytes)
         switch_protocols(exchange, rest);
         return;
     case DOWNLOAD_LEFT:
-        end(exchange, COUNTER_END_ABANDONED);
+        forwarding_abandon(exchange->connection);
         return;
     default:
         if (bytes.length == 0) /* a closed one may be tried again */
@@ -422,12 +415,14 @@ static void on_backend(struct ev_loop *loop, ev_io *io, int events)
 static void on_client_writable(struct exchange *exchange)
 {
     struct connection *connection = exchange->connection;
-    uint64_t before = connection->sent;
-    int r = flow_flush(&exchange->download.flow, connection->io.fd, &connection->sent);
+    uint64_t sent = 0;
+    int r = flow_flush(&exchange->download.flow, connection->io.fd, &sent);
 
-    server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += connection->sent - before;
+    server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += sent;
+    if (exchange->download.state != DOWNLOAD_HEAD) /* else of former answers, or interim ones */
+        connection->sent += sent;
     if (r < 0)
-        end(exchange, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)
         forwarding_answered(connection);
     else
@@ -437,12 +432,10 @@ static void on_client_writable(struct exchange *exchange)
 /* The client's request cannot be sent on. */
 static void refuse_upload(struct exchange *exchange, unsigned status)
 {
-    struct connection *connection = exchange->connection;
-
     if (exchange_has_answered(exchange))
-        end(exchange, COUNTER_END_REFUSED);
+        forwarding_end(exchange->connection, status, COUNTER_END_REFUSED);
     else
-        forwarding_fail(connection, status);
+        forwarding_fail(exchange->connection, status);
 }
 
 static void receive_body(struct exchange *exchange)
@@ -457,7 +450,7 @@ static void receive_body(struct exchange *exchange)
 
     server->counters->values[COUNTER_BYTES_RECEIVED] += received;
     if (r == UPLOAD_LEFT) {
-        end(exchange, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
     } else if (r == UPLOAD_MALFORMED || r == UPLOAD_TOO_LARGE) {
         refuse_upload(exchange, r == UPLOAD_MALFORMED ? 400 : 413);
     } else {
@@ -478,7 +471,7 @@ static void receive_more(struct exchange *exchange)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        end(exchange, COUNTER_END_ABANDONED);
+        forwarding_abandon(connection);
         return;
     }
     server_of(exchange)->counters->values[COUNTER_BYTES_RECEIVED] += (uint64_t)n;
@@ -546,6 +539,17 @@ void exchange_resume(struct exchange *exchange, double seconds_left)
     struct gateway *gateway = backend->gateway;
     deadline_shorten(
         exchange->silent ? &gateway->response : &gateway->send, &backend->deadline, seconds_left);
+}
+
+void exchange_send_before(struct exchange *exchange, struct held *held)
+{
+    int r = flow_keep(&exchange->download.flow, buffer_span(&held->bytes));
+
+    held_drop(held);
+    if (r < 0)
+        connection_end(exchange->connection, COUNTER_END_FAILED);
+    else
+        settle(exchange, false);
 }
 
 void exchange_free(struct exchange *exchange)

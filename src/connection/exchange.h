@@ -3,6 +3,7 @@
 #include "connection/answer.h"
 #include "connection/download.h"
 #include "connection/gateway.h"
+#include "connection/held.h"
 #include "connection/upload.h"
 
 /*
@@ -44,6 +45,8 @@ struct exchange *exchange_new(
     struct connection *connection, struct handler *handler, struct gateway *gateway);
 void exchange_take(struct exchange *exchange, struct backend *backend);
 void exchange_resume(struct exchange *exchange, double seconds_left);
+/* What is @held goes to the client before the answer. Without memory the connection ends. */
+void exchange_send_before(struct exchange *exchange, struct held *held);
 /* Cancels what waits, closes the backend. NULL is allowed. */
 void exchange_free(struct exchange *exchange);
 

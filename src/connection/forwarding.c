@@ -51,7 +51,11 @@ bool forwarding_begin(
     connection->status = 0;
     connection_set_state(connection, CONNECTION_EXCHANGE);
     unsigned status = exchange_begin(connection, handler, patience, attempts);
-    return status > 0 && answer_failure(connection, handler, status);
+    if (status > 0)
+        return answer_failure(connection, handler, status);
+    if (!requests_send_held(connection)) /* answers to requests before this one */
+        exchange_send_before(connection->exchange, &connection->server->held);
+    return false;
 }
 
 void forwarding_close_after(struct connection *connection)
@@ -76,15 +80,30 @@ void forwarding_fail(struct connection *connection, unsigned status)
         requests_read(connection);
 }
 
+/* As nginx logs a client that was answered nothing because it had left. */
+#define STATUS_CLIENT_LEFT 499
+
+void forwarding_abandon(struct connection *connection)
+{
+    forwarding_end(connection, STATUS_CLIENT_LEFT, COUNTER_END_ABANDONED);
+}
+
+void forwarding_end(struct connection *connection, unsigned status, enum counter reason)
+{
+    if (connection->status == 0)
+        connection->status = (uint16_t)status;
+    connection_log_access(connection);
+    connection_end(connection, reason);
+}
+
 /* A body that ends with the connection has no other sign of its end: a reset is none (tcp(7)). */
-void forwarding_break_off(struct connection *connection)
+void forwarding_break_off(struct connection *connection, unsigned status)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
     if (connection->exchange->download.body == FORWARD_CLOSE)
         (void)setsockopt(connection->io.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    connection_log_access(connection);
-    connection_end(connection, COUNTER_END_FAILED);
+    forwarding_end(connection, status, COUNTER_END_FAILED);
 }
 
 void forwarding_switch(struct connection *connection, struct backend *backend,

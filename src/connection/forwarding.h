@@ -21,8 +21,12 @@ void forwarding_close_after(struct connection *connection);
 void forwarding_answered(struct connection *connection);
 /* There is none: the client gets @status instead. */
 void forwarding_fail(struct connection *connection, unsigned status);
-/* The answer under way will not be completed, and the client must be able to tell. */
-void forwarding_break_off(struct connection *connection);
+/* The client has left. */
+void forwarding_abandon(struct connection *connection);
+/* It has to go in the middle of its answer; @status is logged where there was none yet. */
+void forwarding_end(struct connection *connection, unsigned status, enum counter reason);
+/* The same, because it will not be completed, and the client must be able to tell. */
+void forwarding_break_off(struct connection *connection, unsigned status);
 /*
  * It becomes a tunnel to @backend; the flows hold what is unsent, and @rest are the first bytes
  * that came from there. Takes the backend and the flows.

@@ -28,6 +28,8 @@ void opening_begin(struct connection *connection)
         connection_settle(connection);
     } else if (manner.tunnel) {
         open_tunnel(connection, manner.tunnel, (struct span){NULL, 0});
+    } else {
+        connection_on_readable(connection); /* most clients send their request at once */
     }
 }
 

@@ -166,6 +166,13 @@ int reading_skip_body(struct reading *reading)
     return r;
 }
 
+bool reading_has_whole(const struct reading *reading)
+{
+    /* Fewer bytes could be an empty line behind the end of this request's head. */
+    return reading->end - reading->body >= 4 &&
+           memcmp(reading->bytes + reading->end - 4, "\r\n\r\n", 4) == 0;
+}
+
 bool reading_next(struct reading *reading, const struct head_limits *limits)
 {
     reading->start = reading->body;

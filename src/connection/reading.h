@@ -67,5 +67,10 @@ enum {
 };
 /* Consumes and drops what there is of the body. Returns one of the above. */
 int reading_skip_body(struct reading *reading);
+/*
+ * Whether more requests lie behind this one, and the last byte there is ends a head, or is of a
+ * body: then each of them is answered without waiting for bytes, other than a body's.
+ */
+bool reading_has_whole(const struct reading *reading);
 /* Goes on to the next request. Returns whether there are bytes of one. */
 bool reading_next(struct reading *reading, const struct head_limits *limits);

@@ -61,28 +61,57 @@ static void give_up(struct connection *connection, int r)
     connection_end(connection, r < 0 ? COUNTER_END_ABANDONED : COUNTER_END_FAILED);
 }
 
+/*
+ * Whether its answer can wait for the next one: that is there within this event, whatever comes.
+ * What is sent from a file goes out by itself.
+ */
+static bool can_be_held(const struct connection *connection, const struct output *output)
+{
+    return !connection->close && output->file < 0 && reading_has_whole(connection->reading) &&
+           connection->server->held.bytes.length < HELD_MAX;
+}
+
+bool requests_send_held(struct connection *connection)
+{
+    struct held *held = &connection->server->held;
+    uint64_t sent = 0;
+    int r = held_is_empty(held) ? OUTPUT_DONE : held_send(held, connection->io.fd, &sent);
+
+    connection_count(connection, COUNTER_BYTES_SENT, sent);
+    return r == OUTPUT_DONE;
+}
+
 /* Sends what server->answer holds. Returns as requests_answered(). */
 static bool send_answer(struct connection *connection)
 {
     struct server *server = connection->server;
     struct part parts[ANSWER_PARTS_MAX + 1];
     struct output output;
-    uint64_t sent = 0;
+    uint64_t sent = 0, before = 0;
 
     connection->head_sent =
         reply_compose(server, &connection->reading->request, connection->close, parts, &output);
     connection->status = (uint16_t)server->answer.status; /* now that it may have become a 500 */
     connection_count(connection, COUNTER_ANSWERS_1XX + server->answer.status / 100 - 1, 1);
-    if (connection->head_sent == 0) { /* no memory for an answer */
-        connection_end(connection, COUNTER_END_FAILED);
+    bool hold = can_be_held(connection, &output);
+    if (connection->head_sent == 0 ||
+        ((hold || !held_is_empty(&server->held)) && !held_join(&server->held, &output, &before))) {
+        connection_end(connection, COUNTER_END_FAILED); /* no memory for an answer */
         return false;
     }
+    if (hold) {
+        connection->sent = server->held.bytes.length - before;
+        answer_reset(&server->answer);
+        return requests_answered(connection);
+    }
     int r = output_send(&output, connection->io.fd, &sent);
+    connection->head_sent += before; /* of the others' bodies the log has heard already */
     connection->sent = sent;
     connection_count(connection, COUNTER_BYTES_SENT, sent);
     if (r == OUTPUT_BLOCKED || r == OUTPUT_YIELD) {
         server->answer.file = -1; /* the kept output owns it */
         connection->output = output_keep(&output);
+        held_drop(&server->held);
         if (connection->output) {
             connection_set_state(connection, CONNECTION_REPLY);
             connection_settle(connection);
@@ -91,6 +120,7 @@ static bool send_answer(struct connection *connection)
         server->answer.file = output.file;
     }
     answer_reset(&server->answer);
+    held_drop(&server->held);
     if (r == OUTPUT_DONE)
         return requests_answered(connection);
     give_up(connection, r);
@@ -197,6 +227,10 @@ static bool dispatch(struct connection *connection, double patience, unsigned at
         return forwarding_begin(connection, handler, patience, attempts);
     if (request->framing == FRAMING_NONE)
         return answer_with(connection, handler);
+    if (!requests_send_held(connection)) { /* as in continue_or_answer() */
+        connection_close_after(connection, COUNTER_END_ANNOUNCED, true);
+        return answer_with(connection, handler);
+    }
     if (request->framing == FRAMING_LENGTH &&
         request->content_length > connection->server->config->max_body_size) {
         requests_refuse(connection, 413, COUNTER_END_REFUSED);
@@ -237,7 +271,10 @@ void requests_read(struct connection *connection)
                 return;
             break;
         case HEAD_MORE:
-            connection_settle(connection);
+            if (requests_send_held(connection)) /* it is empty: see reading_has_whole() */
+                connection_settle(connection);
+            else
+                connection_end(connection, COUNTER_END_FAILED);
             return;
         case HEAD_REFUSED:
             log_debug("connection %d: refused with %u: %s", connection->io.fd, status, why);

@@ -25,5 +25,7 @@ struct handler *requests_find_handler(struct connection *connection);
  * already: then requests_read() has to be called, where that is not being done.
  */
 bool requests_answered(struct connection *connection);
+/* Sends the answers that wait for this one. Returns whether they have all gone. */
+bool requests_send_held(struct connection *connection);
 /* Sends what server->answer holds. Returns as requests_answered(). */
 bool requests_send(struct connection *connection);

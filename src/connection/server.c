@@ -51,6 +51,7 @@ void server_destroy(struct server *server)
     answer_destroy(&server->answer);
     buffer_clear(&server->workspace.head);
     buffer_clear(&server->workspace.body);
+    held_destroy(&server->held);
     reading_pool_destroy(&server->readings);
 }
 

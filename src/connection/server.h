@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "connection/answer.h"
+#include "connection/held.h"
 #include "connection/reading.h"
 #include "connection/workspace.h"
 #include "http/date.h"
@@ -71,6 +72,7 @@ struct server {
     struct head_limits head_limits;
     struct answer answer;
     struct workspace workspace;
+    struct held held; /* of the connection whose turn it is */
     char date[DATE_TEXT_MAX];
     time_t date_second;
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "handler/cache.h"
 #include "handler/representation.h"
 #include "handler/root.h"
 #include "http/accept.h"
@@ -18,6 +19,7 @@ struct files {
     const struct media_types *types;
     struct root root;
     size_t max_ranges;
+    struct cache *cache;
 };
 
 /* The path of a file beneath the root. */
@@ -31,6 +33,7 @@ struct exchange {
     const struct files *files;
     const struct request *request;
     struct answer *answer;
+    time_t now;
 };
 
 /* Returns false when it would be longer than any path. */
@@ -76,39 +79,85 @@ static unsigned open_file(const struct files *files, const char *path, struct re
     }
 }
 
-/* @name ends with a slash, and becomes that of the index file where there is one. */
-static unsigned open_index(const struct files *files, struct name *name, struct representation *ret)
+static struct cache_key key_of(
+    const struct exchange *exchange, const struct name *name, const char *coding)
 {
-    const struct config_route *route = files->route;
+    return (struct cache_key){
+        .route = exchange->files, .coding = coding, .path = {name->text, name->length}};
+}
+
+static void use_cached(struct representation *ret, const struct cached *cached)
+{
+    ret->stat = cached->stat;
+    ret->media_type = cached->media_type;
+    ret->validators = cached->validators;
+    ret->content = cached->content;
+    ret->fields = cached->fields;
+}
+
+/*
+ * As open_file(), but a file that is in memory is not opened, where its name was looked up in this
+ * second already.
+ */
+static unsigned look_up(const struct exchange *exchange, const struct name *name,
+    const char *coding, struct representation *ret)
+{
+    struct cache_key key = key_of(exchange, name, coding);
+    struct cached *cached = cache_find(exchange->files->cache, &key);
+
+    if (cached && cached->content.at && cached->checked == exchange->now) {
+        use_cached(ret, cached);
+        return 200;
+    }
+    unsigned status = open_file(exchange->files, name->text, ret);
+    if (!cached)
+        return status;
+    if (status == 200 && cached_is_same(cached, &ret->stat)) {
+        if (cached->content.at)
+            ret->fd = fd_close(ret->fd);
+        cached->checked = exchange->now;
+        use_cached(ret, cached);
+    } else {
+        cache_drop(exchange->files->cache, cached);
+    }
+    return status;
+}
+
+/* @name ends with a slash, and becomes that of the index file where there is one. */
+static unsigned open_index(
+    const struct exchange *exchange, struct name *name, struct representation *ret)
+{
+    const struct config_route *route = exchange->files->route;
     size_t folder = name->length;
     unsigned status;
 
     for (size_t i = 0; i < route->index_count; i++) {
         if (!name_append(name, route->index[i]))
             continue;
-        status = open_file(files, name->text, ret);
+        status = look_up(exchange, name, NULL, ret);
         if (status != 404 && status != 301)
             return status;
         name_cut(name, folder);
     }
-    status = open_file(files, name->text, ret);
+    status = open_file(exchange->files, name->text, ret);
     return status == 301 ? 403 : status; /* contents of folders are not listed */
 }
 
 static unsigned open_fallback(
-    const struct files *files, struct name *name, struct representation *ret)
+    const struct exchange *exchange, struct name *name, struct representation *ret)
 {
+    const struct config_route *route = exchange->files->route;
+
     name_cut(name, 0);
-    if (!files->route->fallback || !name_append(name, files->route->fallback))
+    if (!route->fallback || !name_append(name, route->fallback))
         return 404;
-    unsigned status = open_file(files, name->text, ret);
+    unsigned status = look_up(exchange, name, NULL, ret);
     return status == 301 ? 404 : status;
 }
 
 /* Finds what the path of the request means. The outcome is as open_file()'s; *name is its path. */
 static unsigned find(const struct exchange *exchange, struct name *name, struct representation *ret)
 {
-    const struct files *files = exchange->files;
     int r = path_decode(exchange->request->path, name->text, sizeof name->text, &name->length);
     unsigned status;
 
@@ -117,29 +166,32 @@ static unsigned find(const struct exchange *exchange, struct name *name, struct 
     if (path_is_hidden((struct span){name->text, name->length}))
         return 404;
     if (name->text[name->length - 1] == '/')
-        status = open_index(files, name, ret);
+        status = open_index(exchange, name, ret);
     else
-        status = open_file(files, name->text, ret);
-    return status == 404 ? open_fallback(files, name, ret) : status;
+        status = look_up(exchange, name, NULL, ret);
+    return status == 404 ? open_fallback(exchange, name, ret) : status;
 }
 
-/* Exchanges the file for the best of its compressed siblings that there is. */
+/* Exchanges the file, and its name, for the best of its compressed siblings that there is. */
 static void select_coding(
     const struct exchange *exchange, struct name *name, struct representation *representation)
 {
     enum coding accepted[CODING_COUNT];
     size_t count = accept_codings(exchange->request, accepted), length = name->length;
 
-    for (size_t i = 0; i < count && !representation->coding; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct coding_info *coding = &codings[accepted[i]];
-        struct representation sibling;
+        struct representation sibling = {.fd = -1};
         if (!name_append(name, coding->suffix))
             continue;
-        if (open_file(exchange->files, name->text, &sibling) == 200) {
-            (void)fd_close(representation->fd);
-            representation->fd = sibling.fd;
-            representation->stat = sibling.stat;
-            representation->coding = coding->name;
+        if (look_up(exchange, name, coding->name, &sibling) == 200) {
+            representation_close(representation);
+            sibling.media_type = representation->media_type;
+            sibling.cache_control = representation->cache_control;
+            sibling.negotiated = representation->negotiated;
+            sibling.coding = coding->name;
+            *representation = sibling;
+            return;
         }
         name_cut(name, length);
     }
@@ -148,6 +200,18 @@ static void select_coding(
 static const char *media_type_of(const struct files *files, const char *path)
 {
     return media_types_find(files->types, span_of(strrchr(path, '/') + 1));
+}
+
+/* Holds the file of a 200 for the requests to come. */
+static void hold(const struct exchange *exchange, const struct name *name,
+    const struct representation *representation)
+{
+    const struct answer *answer = exchange->answer;
+    struct cache_key key = key_of(exchange, name, representation->coding);
+
+    if (answer->status == 200 && answer->file >= 0 && !answer->failed && !representation->fields.at)
+        cache_add(exchange->files->cache, &key, answer->file, representation,
+            buffer_span(&answer->fields), exchange->now);
 }
 
 /* The body from ErrorPage=. Returns whether there is one. */
@@ -207,7 +271,8 @@ static void answer_found(
 {
     const struct files *files = exchange->files;
 
-    representation->media_type = media_type_of(files, name->text);
+    if (!representation->media_type)
+        representation->media_type = media_type_of(files, name->text);
     representation->cache_control = files->route->cache_control;
     representation->negotiated = files->route->precompressed;
     if (representation->negotiated)
@@ -216,6 +281,8 @@ static void answer_found(
         representation, exchange->request, files->max_ranges, exchange->answer);
     if (r != 0)
         answer_error(exchange, r < 0 ? 500 : (unsigned)r);
+    if (r == 0)
+        hold(exchange, name, representation);
     if (r == 416)
         answer_field(exchange->answer, "Content-Range", "bytes */%jd",
             (intmax_t)representation->stat.st_size);
@@ -243,9 +310,10 @@ static void files_answer(
         .files = files,
         .request = request,
         .answer = answer,
+        .now = time(NULL),
     };
 
-    root_refresh(&files->root, time(NULL));
+    root_refresh(&files->root, exchange.now);
     switch (request->method) {
     case METHOD_GET:
     case METHOD_HEAD: /* the connection leaves the body out */
@@ -261,7 +329,7 @@ static void files_answer(
 }
 
 int files_new(const struct config_route *route, const struct media_types *types,
-    unsigned max_ranges, struct files **ret, struct reason *reason)
+    unsigned max_ranges, struct cache *cache, struct files **ret, struct reason *reason)
 {
     struct files *files = malloc(sizeof *files);
 
@@ -272,6 +340,7 @@ int files_new(const struct config_route *route, const struct media_types *types,
         .route = route,
         .types = types,
         .max_ranges = max_ranges,
+        .cache = cache,
     };
     int r = root_init(&files->root, route->root);
     if (r < 0) {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "connection/answer.h"
+#include "handler/cache.h"
 #include "http/media.h"
 
 /*
@@ -18,15 +19,19 @@
  *   - ErrorPage= is the body of an error in place of a line of plain text.
  *   - With Precompressed=, name.br, name.zst or name.gz beside the file is sent to who accepts it.
  *     It is used whatever its age, as nginx's gzip_static: who writes them keeps them in step.
+ *
+ * Small files are answered from the cache, each looked up again in every second in which it is
+ * asked for: what is done to a name, to the folders and links that lead to it or to the rights on
+ * them is seen in the next second.
  */
 struct files;
 
 /*
- * Opens the root. @max_ranges: see representation_answer(). @route and @types stay the caller's and
- * must outlive the handler. Returns 0, or -errno with the reason.
+ * Opens the root. @max_ranges: see representation_answer(). @route, @types and @cache stay the
+ * caller's and must outlive the handler. Returns 0, or -errno with the reason.
  */
 int files_new(const struct config_route *route, const struct media_types *types,
-    unsigned max_ranges, struct files **ret, struct reason *reason);
+    unsigned max_ranges, struct cache *cache, struct files **ret, struct reason *reason);
 /* NULL is allowed. */
 void files_free(struct files *files);
 struct handler *files_handler(struct files *files);

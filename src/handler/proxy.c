@@ -36,21 +36,6 @@ static bool is_in_network(const struct config_network *network, const struct add
     return rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0;
 }
 
-/* An IPv4 client of a socket that listens for both families (RFC 4291 §2.5.5.2). */
-static struct address unmapped(const struct sockaddr_in6 *peer)
-{
-    struct address address = {.ipv6 = *peer, .length = sizeof *peer};
-
-    if (peer->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer->sin6_addr)) {
-        struct address ipv4 = {.length = sizeof ipv4.ipv4};
-        ipv4.ipv4.sin_family = AF_INET;
-        ipv4.ipv4.sin_port = peer->sin6_port;
-        ipv4.ipv4.sin_addr.s_addr = peer->sin6_addr.s6_addr32[3];
-        return ipv4;
-    }
-    return address;
-}
-
 static bool is_trusted(const struct config *config, const struct address *peer)
 {
     for (size_t i = 0; i < config->trusted_proxy_count; i++)
@@ -63,7 +48,8 @@ static int compose(struct handler *handler, const struct request *request,
     const struct sockaddr_in6 *peer, struct buffer *out)
 {
     const struct proxy *proxy = (const struct proxy *)handler;
-    struct address address = unmapped(peer);
+    const struct address mapped = {.ipv6 = *peer, .length = sizeof *peer};
+    struct address address = address_unmapped(&mapped);
     struct forward_client client = {
         .peer = &address,
         .scheme = SPAN("http"),

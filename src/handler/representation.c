@@ -14,14 +14,7 @@
 
 static_assert(2 * REPRESENTATION_RANGES_MAX + 1 <= ANSWER_PARTS_MAX, "as the header says");
 
-#define ETAG_MAX 96     /* four hexadecimal numbers and a coding */
 #define BOUNDARY_MAX 33 /* 32 digits */
-
-/* RFC 9110 §8.8. */
-struct validators {
-    time_t modified;
-    char etag[ETAG_MAX];
-};
 
 void representation_close(struct representation *representation)
 {
@@ -29,32 +22,32 @@ void representation_close(struct representation *representation)
 }
 
 /* See the header for the choice. */
-static void make_etag(const struct stat *stat, const char *coding, char text[static ETAG_MAX])
+static void make_etag(
+    const struct stat *stat, const char *coding, char text[static REPRESENTATION_ETAG_MAX])
 {
     char inode[24] = "";
 
     if (stat->st_mtim.tv_nsec == 0)
         (void)snprintf(inode, sizeof inode, "-%jx", (uintmax_t)stat->st_ino);
-    (void)snprintf(text, ETAG_MAX, "\"%jx.%lx-%jx%s%s%s\"", (uintmax_t)stat->st_mtim.tv_sec,
-        (unsigned long)stat->st_mtim.tv_nsec, (uintmax_t)stat->st_size, inode, coding ? "-" : "",
-        coding ? coding : "");
+    (void)snprintf(text, REPRESENTATION_ETAG_MAX, "\"%jx.%lx-%jx%s%s%s\"",
+        (uintmax_t)stat->st_mtim.tv_sec, (unsigned long)stat->st_mtim.tv_nsec,
+        (uintmax_t)stat->st_size, inode, coding ? "-" : "", coding ? coding : "");
 }
 
-static void make_validators(
-    const struct representation *representation, time_t now, struct validators *ret)
+static void make_validators(struct representation *representation, time_t now)
 {
+    struct validators *validators = &representation->validators;
     time_t modified = representation->stat.st_mtim.tv_sec;
 
     /* RFC 9110 §8.8.2.1: no Last-Modified later than Date. */
-    ret->modified = modified < now ? modified : now;
-    make_etag(&representation->stat, representation->coding, ret->etag);
+    validators->modified = modified < now ? modified : now;
+    make_etag(&representation->stat, representation->coding, validators->etag);
 }
 
 /* The fields that a 304 has as well (RFC 9110 §15.4.5). */
-static void add_common(struct answer *answer, const struct representation *representation,
-    const struct validators *validators)
+static void add_common(struct answer *answer, const struct representation *representation)
 {
-    answer_field(answer, "ETag", "%s", validators->etag);
+    answer_field(answer, "ETag", "%s", representation->validators.etag);
     if (representation->cache_control)
         answer_field(answer, "Cache-Control", "%s", representation->cache_control);
     if (representation->negotiated)
@@ -62,13 +55,12 @@ static void add_common(struct answer *answer, const struct representation *repre
 }
 
 /* What a 200 and every 206 say. */
-static void add_description(struct answer *answer, const struct representation *representation,
-    const struct validators *validators)
+static void add_description(struct answer *answer, const struct representation *representation)
 {
     char modified[DATE_TEXT_MAX];
 
-    add_common(answer, representation, validators);
-    date_format(validators->modified, modified);
+    add_common(answer, representation);
+    date_format(representation->validators.modified, modified);
     answer_field(answer, "Last-Modified", "%s", modified);
     answer_field(answer, "Accept-Ranges", "%s", "bytes");
 }
@@ -80,26 +72,40 @@ static void add_type(struct answer *answer, const struct representation *represe
         answer_field(answer, "Content-Encoding", "%s", representation->coding);
 }
 
-static void answer_whole(struct answer *answer, struct representation *representation,
-    const struct validators *validators)
+/* A piece of the file, of which the first one hands it to the answer. */
+static void add_piece(
+    struct answer *answer, struct representation *representation, uint64_t offset, uint64_t length)
 {
-    answer->status = 200;
-    add_type(answer, representation);
-    add_description(answer, representation, validators);
-    answer_file(answer, TAKE_FD(representation->fd));
-    answer_file_part(answer, 0, (uint64_t)representation->stat.st_size);
+    if (representation->content.at) {
+        answer_bytes(answer, (struct span){representation->content.at + offset, length});
+        return;
+    }
+    if (representation->fd >= 0)
+        answer_file(answer, TAKE_FD(representation->fd));
+    answer_file_part(answer, offset, length);
 }
 
-static void answer_range(struct answer *answer, struct representation *representation,
-    const struct validators *validators, const struct range *range)
+static void answer_whole(struct answer *answer, struct representation *representation)
+{
+    answer->status = 200;
+    if (representation->fields.at) {
+        answer_fields(answer, representation->fields);
+    } else {
+        add_type(answer, representation);
+        add_description(answer, representation);
+    }
+    add_piece(answer, representation, 0, (uint64_t)representation->stat.st_size);
+}
+
+static void answer_range(
+    struct answer *answer, struct representation *representation, const struct range *range)
 {
     answer->status = 206;
     add_type(answer, representation);
-    add_description(answer, representation, validators);
+    add_description(answer, representation);
     answer_field(answer, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%jd", range->offset,
         range->offset + range->length - 1, (intmax_t)representation->stat.st_size);
-    answer_file(answer, TAKE_FD(representation->fd));
-    answer_file_part(answer, range->offset, range->length);
+    add_piece(answer, representation, range->offset, range->length);
 }
 
 /*
@@ -136,7 +142,7 @@ static void add_part_head(struct answer *answer, const char *boundary,
 
 /* multipart/byteranges (RFC 9110 §14.6). Returns 0 or -errno. */
 static int answer_ranges(struct answer *answer, struct representation *representation,
-    const struct validators *validators, const struct range *ranges, size_t count)
+    const struct range *ranges, size_t count)
 {
     char boundary[BOUNDARY_MAX], end[BOUNDARY_MAX + 8];
     int r = make_boundary(boundary);
@@ -145,11 +151,10 @@ static int answer_ranges(struct answer *answer, struct representation *represent
         return r;
     answer->status = 206;
     answer_field(answer, "Content-Type", "multipart/byteranges; boundary=%s", boundary);
-    add_description(answer, representation, validators);
-    answer_file(answer, TAKE_FD(representation->fd));
+    add_description(answer, representation);
     for (size_t i = 0; i < count; i++) {
         add_part_head(answer, boundary, representation, &ranges[i]);
-        answer_file_part(answer, ranges[i].offset, ranges[i].length);
+        add_piece(answer, representation, ranges[i].offset, ranges[i].length);
     }
     (void)snprintf(end, sizeof end, "\r\n--%s--\r\n", boundary);
     answer_bytes(answer, span_of(end));
@@ -168,9 +173,11 @@ static bool exceed(const struct range *ranges, size_t count, uint64_t size)
 }
 
 /* What the request asks for, as range_parse() says it. */
-static int wanted_ranges(const struct request *request, uint64_t size,
-    const struct validators *validators, time_t now, struct range *ranges, size_t *count)
+static int wanted_ranges(const struct request *request, const struct representation *representation,
+    time_t now, struct range *ranges, size_t *count)
 {
+    const struct validators *validators = &representation->validators;
+    uint64_t size = (uint64_t)representation->stat.st_size;
     struct span value = request_field(request, "range");
 
     /* RFC 9110 §14.2: for GET alone. It is no list, so a second field makes it malformed. */
@@ -185,29 +192,29 @@ int representation_answer(struct representation *representation, const struct re
     size_t max_ranges, struct answer *answer)
 {
     time_t now = time(NULL);
-    struct validators validators;
+    const struct validators *validators = &representation->validators;
     struct range ranges[REPRESENTATION_RANGES_MAX];
     size_t count = max_ranges < REPRESENTATION_RANGES_MAX ? max_ranges : REPRESENTATION_RANGES_MAX;
 
-    make_validators(representation, now, &validators);
-    switch (precondition_check(request, span_of(validators.etag), validators.modified, now)) {
+    if (!representation->fields.at)
+        make_validators(representation, now);
+    switch (precondition_check(request, span_of(validators->etag), validators->modified, now)) {
     case PRECONDITION_FAILED:
         return 412;
     case PRECONDITION_NOT_MODIFIED:
         answer->status = 304;
-        add_common(answer, representation, &validators);
+        add_common(answer, representation);
         return 0;
     }
-    switch (wanted_ranges(
-        request, (uint64_t)representation->stat.st_size, &validators, now, ranges, &count)) {
+    switch (wanted_ranges(request, representation, now, ranges, &count)) {
     case RANGE_UNSATISFIABLE:
         return 416;
     case RANGE_PARTIAL:
         if (count > 1)
-            return answer_ranges(answer, representation, &validators, ranges, count);
-        answer_range(answer, representation, &validators, ranges);
+            return answer_ranges(answer, representation, ranges, count);
+        answer_range(answer, representation, ranges);
         return 0;
     }
-    answer_whole(answer, representation, &validators);
+    answer_whole(answer, representation);
     return 0;
 }

@@ -3,8 +3,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "base/span.h"
 #include "connection/answer.h"
+
+#define REPRESENTATION_ETAG_MAX 96 /* four hexadecimal numbers and a coding */
+
+/* RFC 9110 §8.8. */
+struct validators {
+    time_t modified;
+    char etag[REPRESENTATION_ETAG_MAX];
+};
 
 /*
  * The selected representation (RFC 9110 §3.2): an open file and what is said about it. Answers GET
@@ -27,6 +37,10 @@ struct representation {
     const char *coding;        /* Content-Encoding; NULL: none */
     const char *cache_control; /* NULL: no such field */
     bool negotiated;           /* another client may get another one: Vary (RFC 9110 §12.5.5) */
+    /* The fields of a 200, if they were made before: then the validators are there as well. */
+    struct span fields;
+    struct validators validators;
+    struct span content; /* the file's bytes, where they are in memory: no fd is needed then */
 };
 
 void representation_close(struct representation *representation);

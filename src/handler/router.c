@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handler/cache.h"
 #include "handler/files.h"
 #include "handler/proxy.h"
 #include "http/path.h"
@@ -31,6 +32,7 @@ struct router {
     size_t route_count;
     struct entry *entries; /* sorted by host, then path, both by bytes */
     size_t entry_count;
+    struct cache *cache; /* of all routes */
 };
 
 static int span_compare(struct span a, struct span b)
@@ -72,6 +74,7 @@ struct parts {
     const struct config *config;
     const struct media_types *types;
     struct upstreams *upstreams;
+    struct cache *cache;
 };
 
 static int add_proxy(struct route *route, const struct config_route *config,
@@ -92,9 +95,9 @@ static int make_handler(struct route *route, const struct config_route *config,
     const struct parts *parts, struct reason *reason)
 {
     struct files *files = NULL;
-    int r = config->root
-                ? files_new(config, parts->types, parts->config->max_ranges, &files, reason)
-                : 0;
+    int r = config->root ? files_new(config, parts->types, parts->config->max_ranges, parts->cache,
+                               &files, reason)
+                         : 0;
 
     if (r < 0)
         return r;
@@ -150,14 +153,15 @@ static int refuse_duplicates(const struct router *router, struct reason *reason)
     return 0;
 }
 
-static int fill(struct router *router, const struct parts *parts, struct reason *reason)
+static int fill(struct router *router, struct parts *parts, struct reason *reason)
 {
     const struct config *config = parts->config;
 
     router->routes = calloc(config->route_count + 1, sizeof *router->routes);
     router->entries = calloc(count_entries(config) + 1, sizeof *router->entries);
-    if (!router->routes || !router->entries)
+    if (!router->routes || !router->entries || cache_new(config->cache_size, &router->cache) < 0)
         return reason_set(reason, -ENOMEM, "out of memory");
+    parts->cache = router->cache;
     for (size_t i = 0; i < config->route_count; i++) {
         int r = add_route(router, &config->routes[i], parts, reason);
         if (r < 0)
@@ -171,7 +175,7 @@ static int fill(struct router *router, const struct parts *parts, struct reason 
 int router_new(const struct config *config, const struct media_types *types,
     struct upstreams *upstreams, struct router **ret, struct reason *reason)
 {
-    const struct parts parts = {config, types, upstreams};
+    struct parts parts = {config, types, upstreams, NULL};
     struct router *router = calloc(1, sizeof *router);
     int r = router ? fill(router, &parts, reason) : reason_set(reason, -ENOMEM, "out of memory");
 
@@ -191,6 +195,7 @@ void router_free(struct router *router)
         files_free(router->routes[i].files);
         proxy_free(router->routes[i].proxy);
     }
+    cache_free(router->cache);
     free(router->routes);
     free(router->entries);
     free(router);

@@ -23,16 +23,37 @@ size_t fields_count(const struct field *fields, size_t count, const char *name)
     return found;
 }
 
+struct span fields_find_kind(const struct field *fields, size_t count, enum field_kind kind)
+{
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].kind == kind)
+            return fields[i].value;
+    return (struct span){NULL, 0};
+}
+
+size_t fields_count_kind(const struct field *fields, size_t count, enum field_kind kind)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        found += fields[i].kind == kind;
+    return found;
+}
+
+static bool is_walked(const struct field *field, const struct list_walk *walk)
+{
+    return walk->name ? span_equal_case(field->name, span_of(walk->name))
+                      : field->kind == walk->kind;
+}
+
 bool fields_list_next(
     const struct field *fields, size_t count, struct list_walk *walk, struct span *ret)
 {
-    struct span wanted = span_of(walk->name);
-
     while (!walk->rest.at) {
         if (walk->index == count)
             return false;
         const struct field *field = &fields[walk->index++];
-        if (span_equal_case(field->name, wanted))
+        if (is_walked(field, walk))
             walk->rest = field->value;
     }
     *ret = span_trim(span_cut(&walk->rest, ','));
@@ -42,7 +63,7 @@ bool fields_list_next(
 struct connection_options fields_connection_options(const struct field *fields, size_t count)
 {
     struct connection_options options = {0};
-    struct list_walk walk = {.name = "connection"};
+    struct list_walk walk = {.kind = FIELD_CONNECTION};
     struct span option;
 
     while (fields_list_next(fields, count, &walk, &option)) {
@@ -70,6 +91,7 @@ void field_complete(struct field *field)
     if (!field->value.at) /* empty: it lies behind the colon */
         field->value.at = field->name.at + field->name.length + 1;
     field->value = span_trim(field->value);
+    field->kind = field_kind_of(field->name);
 }
 
 bool fields_skip(const char **cursor, const char *end, struct span text)

@@ -4,12 +4,14 @@
 #include <stddef.h>
 
 #include "base/span.h"
+#include "http/field_kind.h"
 
 /*
  * The fields of a head (RFC 9110 §5, RFC 9112 §5), whether of a request or of a response.
  */
 struct field {
     struct span name, value; /* the value without spaces at its ends */
+    enum field_kind kind;
 };
 
 /* The value of the first field of that name (lower case); at = NULL where there is none. */
@@ -17,13 +19,19 @@ struct span fields_find(const struct field *fields, size_t count, const char *na
 /* How many fields of that name there are. */
 size_t fields_count(const struct field *fields, size_t count, const char *name);
 
+/* The same by their kind, which costs less: for kinds that only one name has. */
+struct span fields_find_kind(const struct field *fields, size_t count, enum field_kind kind);
+size_t fields_count_kind(const struct field *fields, size_t count, enum field_kind kind);
+
 /*
- * Walks the comma-separated elements of all fields of a name as one list (RFC 9110 §5.6.1):
- * begins as {.name = "connection"} and returns false at the end. Elements are trimmed, and empty
- * ones are delivered too. Not for lists whose elements may be quoted.
+ * Walks the comma-separated elements of all fields of a name or a kind as one list (RFC 9110
+ * §5.6.1): begins as {.name = "accept"} or {.kind = FIELD_CONNECTION} and returns false at the end.
+ * Elements are trimmed, and empty ones are delivered too. Not for lists whose elements may be
+ * quoted.
  */
 struct list_walk {
-    const char *name;
+    const char *name; /* NULL: by the kind */
+    enum field_kind kind;
     size_t index;
     struct span rest;
 };

@@ -121,7 +121,7 @@ static bool is_usual(struct span option)
  */
 static void drop_named(struct received *received)
 {
-    struct list_walk walk = {.name = "connection"};
+    struct list_walk walk = {.kind = FIELD_CONNECTION};
     uint32_t hashes[REQUEST_FIELDS_MAX];
     bool hashed = false;
     struct span option;
@@ -145,7 +145,7 @@ static void classify(struct received *received, const struct field *fields, size
     received->fields = fields;
     received->count = count;
     for (size_t i = 0; i < count; i++)
-        received->kinds[i] = (uint8_t)field_kind_of(fields[i].name);
+        received->kinds[i] = (uint8_t)fields[i].kind;
     drop_named(received);
 }
 
@@ -166,7 +166,7 @@ static bool may_upgrade_to(struct span protocol)
 static void put_upgrade(struct writer *writer, const struct received *received)
 {
     struct list list = {writer, SPAN("Upgrade"), false};
-    struct list_walk walk = {.name = "upgrade"};
+    struct list_walk walk = {.kind = FIELD_UPGRADE};
     struct span protocol;
 
     while (fields_list_next(received->fields, received->count, &walk, &protocol))
@@ -179,7 +179,7 @@ static void put_upgrade(struct writer *writer, const struct received *received)
 
 bool forward_upgrades(const struct request *request)
 {
-    struct list_walk walk = {.name = "upgrade"};
+    struct list_walk walk = {.kind = FIELD_UPGRADE};
     struct span protocol;
 
     if (!request->upgrade || request->method == METHOD_CONNECT)
@@ -206,7 +206,7 @@ static struct span authority_of(const struct request *request)
     struct span target = request->target, host = request->host;
 
     if (target.length == 0 || target.at[0] == '/' || target.at[0] == '*')
-        return request_field(request, "host");
+        return fields_find_kind(request->fields, request->field_count, FIELD_HOST);
     size_t length = (size_t)(target.at + target.length - host.at);
     for (size_t i = 0; i < length; i++)
         if (host.at[i] == '/' || host.at[i] == '?')
@@ -243,9 +243,14 @@ static bool goes_to_backend(
     case FIELD_FORWARDED: /* made anew, with what a trusted client said in front */
     case FIELD_FORWARDED_FOR:
     case FIELD_HOP:
+    case FIELD_CONNECTION:
+    case FIELD_CONTENT_LENGTH:
     case FIELD_TE:
+    case FIELD_TRANSFER_ENCODING:
     case FIELD_UPGRADE:
     case FIELD_OF_REQUEST:
+    case FIELD_EXPECT:
+    case FIELD_HOST:
     case FIELD_DISGUISED:
         break;
     }
@@ -306,7 +311,7 @@ static void put_client(struct writer *writer, const struct received *received,
 /* RFC 9110 §10.1.4: what else a client may say there is of this connection. */
 static bool wants_trailers(const struct received *received)
 {
-    struct list_walk walk = {.name = "te"};
+    struct list_walk walk = {.kind = FIELD_TE};
     struct span coding;
 
     while (has(received, FIELD_TE) &&
@@ -370,7 +375,10 @@ static bool goes_to_client(enum field_kind kind, enum forward_body body)
 {
     switch (kind) {
     case FIELD_HOP:
+    case FIELD_CONNECTION:
+    case FIELD_CONTENT_LENGTH:
     case FIELD_TE:
+    case FIELD_TRANSFER_ENCODING:
     case FIELD_UPGRADE:
         return false;
     case FIELD_TRAILER:
@@ -383,7 +391,9 @@ static bool goes_to_client(enum field_kind kind, enum forward_body body)
 /* RFC 9110 §15.5.22: a 426 names what it would have the client change to. */
 static bool upgrades(const struct response *response)
 {
-    return response->upgrade || (response->status == 426 && response_field(response, "upgrade").at);
+    return response->upgrade ||
+           (response->status == 426 &&
+               fields_count_kind(response->fields, response->field_count, FIELD_UPGRADE) > 0);
 }
 
 static void put_response_framing(

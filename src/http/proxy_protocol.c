@@ -25,8 +25,7 @@ static bool read_port(struct span text, in_port_t *ret)
 {
     uint64_t port;
 
-    if (text.length > 5 || (text.length > 1 && text.at[0] == '0') || span_to_u64(text, &port) < 0 ||
-        port > 65535)
+    if ((text.length > 1 && text.at[0] == '0') || span_to_u64(text, &port) < 0 || port > 65535)
         return false;
     *ret = htons((uint16_t)port);
     return true;
@@ -222,17 +221,6 @@ static struct address map_ipv4(const struct address *address)
     return make_ipv6(host, address->ipv4.sin_port);
 }
 
-/* A socket for both families has the addresses of IPv4 clients mapped. */
-static struct address unmap_ipv4(const struct address *address)
-{
-    struct in_addr host;
-
-    if (address->any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&address->ipv6.sin6_addr))
-        return *address;
-    memcpy(&host, address->ipv6.sin6_addr.s6_addr + 12, 4);
-    return make_ipv4(host, address->ipv6.sin6_port);
-}
-
 static bool is_inet(const struct address *address)
 {
     return address->any.sa_family == AF_INET || address->any.sa_family == AF_INET6;
@@ -242,7 +230,7 @@ static struct ends pair(const struct address *peer, const struct address *local)
 {
     if (!is_inet(peer) || !is_inet(local))
         return (struct ends){.family = AF_UNSPEC};
-    struct ends ends = {AF_INET, unmap_ipv4(peer), unmap_ipv4(local)};
+    struct ends ends = {AF_INET, address_unmapped(peer), address_unmapped(local)};
     if (ends.peer.any.sa_family == AF_INET6 || ends.local.any.sa_family == AF_INET6)
         ends = (struct ends){AF_INET6, map_ipv4(&ends.peer), map_ipv4(&ends.local)};
     return ends;

@@ -188,18 +188,28 @@ static const char *check_shape(const struct request *request, const char *end)
     return fields_check_shape(request->fields, request->field_count, cursor, end);
 }
 
+static size_t count_of(const struct request *request, enum field_kind kind)
+{
+    return fields_count_kind(request->fields, request->field_count, kind);
+}
+
+static struct span value_of(const struct request *request, enum field_kind kind)
+{
+    return fields_find_kind(request->fields, request->field_count, kind);
+}
+
 /* RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; a target with a host of its own wins. */
 static int read_host(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    size_t count = request_field_count(request, "host");
+    size_t count = count_of(request, FIELD_HOST);
     struct authority authority;
 
     if (count > 1 || (count == 0 && request->minor >= 1))
         return refuse(parser, 400, count > 1 ? "more than one Host" : "no Host");
     if (count == 0)
         return HEAD_COMPLETE;
-    if (authority_parse(request_field(request, "host"), &authority) < 0)
+    if (authority_parse(value_of(request, FIELD_HOST), &authority) < 0)
         return refuse(parser, 400, "a malformed Host");
     if (!request->host.at)
         request->host = authority.host;
@@ -209,7 +219,7 @@ static int read_host(struct head_parser *parser)
 /* RFC 9112 §6.1: "chunked" is the last coding, and the only one that we know. */
 static int read_transfer_encoding(struct head_parser *parser)
 {
-    struct list_walk walk = {.name = "transfer-encoding"};
+    struct list_walk walk = {.kind = FIELD_TRANSFER_ENCODING};
     bool chunked = false, other = false;
     struct span coding;
 
@@ -233,9 +243,9 @@ static int read_transfer_encoding(struct head_parser *parser)
 static int read_framing(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    size_t lengths = request_field_count(request, "content-length");
+    size_t lengths = count_of(request, FIELD_CONTENT_LENGTH);
 
-    if (request_field_count(request, "transfer-encoding") > 0) {
+    if (count_of(request, FIELD_TRANSFER_ENCODING) > 0) {
         if (lengths > 0)
             return refuse(parser, 400, "Transfer-Encoding and Content-Length");
         if (request->minor == 0)
@@ -246,7 +256,7 @@ static int read_framing(struct head_parser *parser)
         return HEAD_COMPLETE;
     if (lengths > 1)
         return refuse(parser, 400, "more than one Content-Length");
-    if (span_to_u64(request_field(request, "content-length"), &request->content_length) < 0)
+    if (span_to_u64(value_of(request, FIELD_CONTENT_LENGTH), &request->content_length) < 0)
         return refuse(parser, 400, "a malformed Content-Length");
     request->framing = FRAMING_LENGTH;
     return HEAD_COMPLETE;
@@ -261,14 +271,14 @@ static void read_connection(struct request *request)
     request->keep_alive = !options.close && (request->minor >= 1 || options.keep_alive);
     request->upgrade =
         request->method == METHOD_CONNECT ||
-        (options.upgrade && request->minor >= 1 && request_field_count(request, "upgrade") > 0);
+        (options.upgrade && request->minor >= 1 && count_of(request, FIELD_UPGRADE) > 0);
 }
 
 /* RFC 9110 §10.1.1: not of HTTP/1.0, and of no use where no body follows. */
 static int read_expect(struct head_parser *parser)
 {
     struct request *request = parser->request;
-    struct list_walk walk = {.name = "expect"};
+    struct list_walk walk = {.kind = FIELD_EXPECT};
     struct span expectation;
     bool body = request->framing == FRAMING_CHUNKED || request->content_length > 0;
 

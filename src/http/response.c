@@ -140,21 +140,22 @@ static const char *check_shape(struct response *response, const char *at, const 
 static const char *read_coding_and_length(struct response *response, bool *ret_chunked)
 {
     const struct field *fields = response->fields;
-    size_t count = response->field_count, lengths = fields_count(fields, count, "content-length"),
-           codings = fields_count(fields, count, "transfer-encoding");
+    size_t count = response->field_count,
+           lengths = fields_count_kind(fields, count, FIELD_CONTENT_LENGTH),
+           codings = fields_count_kind(fields, count, FIELD_TRANSFER_ENCODING);
 
     if (codings > 0 && lengths > 0)
         return "Transfer-Encoding and Content-Length";
     if (codings > 0 && response->minor == 0)
         return "Transfer-Encoding in HTTP/1.0";
     if (codings > 1 ||
-        (codings > 0 &&
-            !span_equal_case(response_field(response, "transfer-encoding"), SPAN("chunked"))))
+        (codings > 0 && !span_equal_case(fields_find_kind(fields, count, FIELD_TRANSFER_ENCODING),
+                            SPAN("chunked"))))
         return "a Transfer-Encoding other than chunked";
     if (lengths > 1)
         return "more than one Content-Length";
-    if (lengths > 0 &&
-        span_to_u64(response_field(response, "content-length"), &response->content_length) < 0)
+    if (lengths > 0 && span_to_u64(fields_find_kind(fields, count, FIELD_CONTENT_LENGTH),
+                           &response->content_length) < 0)
         return "a malformed Content-Length";
     response->has_length = lengths > 0;
     *ret_chunked = codings > 0;
@@ -184,8 +185,9 @@ static void read_connection(struct response *response, bool chunked)
 
     response->keep_alive = !options.close && (response->minor >= 1 || options.keep_alive) &&
                            response->framing != RESPONSE_CLOSE && !unwanted_body;
-    response->upgrade = response->status == 101 && options.upgrade && response->minor >= 1 &&
-                        fields_count(response->fields, response->field_count, "upgrade") > 0;
+    response->upgrade =
+        response->status == 101 && options.upgrade && response->minor >= 1 &&
+        fields_count_kind(response->fields, response->field_count, FIELD_UPGRADE) > 0;
 }
 
 static const char *finish(struct response *response, struct span head, bool head_request)

@@ -11,7 +11,9 @@
 
 static const char magic[8] = "BATONBRD";
 
-#define BOARD_SIZE (sizeof(struct board_head) + BOARD_SLOTS * sizeof(struct board_slot))
+#define PAUSES_AT (sizeof(struct board_head) + BOARD_SLOTS * sizeof(struct board_slot))
+#define BACKENDS_AT (PAUSES_AT + BOARD_PAUSES * sizeof(struct board_pause))
+#define BOARD_SIZE (BACKENDS_AT + BOARD_BACKENDS * sizeof(struct board_backend))
 
 static int map(int fd, struct board *ret)
 {
@@ -22,6 +24,8 @@ static int map(int fd, struct board *ret)
     ret->fd = fd;
     ret->head = memory;
     ret->slots = (struct board_slot *)(ret->head + 1);
+    ret->pauses = (struct board_pause *)((char *)memory + PAUSES_AT);
+    ret->backends = (struct board_backend *)((char *)memory + BACKENDS_AT);
     return 0;
 }
 
@@ -90,9 +94,21 @@ unsigned board_take_slot(struct board *board)
     return 0;
 }
 
+/* The slot comes last: from then on another worker may take the entry. */
+static void free_backend(struct board_backend *backend)
+{
+    memset((char *)backend + sizeof backend->slot, 0, sizeof *backend - sizeof backend->slot);
+    __atomic_store_n(&backend->slot, 0, __ATOMIC_RELEASE);
+}
+
 void board_release_slot(struct board *board, unsigned number)
 {
     struct board_slot *slot = &board->slots[number];
+    uint32_t used = __atomic_load_n(&board->head->backends, __ATOMIC_ACQUIRE);
+
+    for (uint32_t i = 0; i < used && i < BOARD_BACKENDS; i++)
+        if (__atomic_load_n(&board->backends[i].slot, __ATOMIC_RELAXED) == number)
+            free_backend(&board->backends[i]);
 
     slot->counters.values[COUNTER_END_CRASHED] += counters_open(&slot->counters);
     counters_add(&board->slots[0].counters, &slot->counters);

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "observe/backends.h"
+
 static const char *const state_names[] = {
     [BOARD_FREE] = "free",
     [BOARD_STARTING] = "starting",
@@ -110,6 +112,8 @@ int report_prometheus(const struct board *board, struct buffer *out)
     if (r == 0)
         r = buffer_printf(out, "baton_start_time_seconds %" PRIu64 ".%06" PRIu64 "\n",
             head->started_usec / 1000000, head->started_usec % 1000000);
+    if (r == 0)
+        r = backends_prometheus(board, out);
     return r;
 }
 
@@ -148,7 +152,11 @@ int report_json(const struct board *board, struct buffer *out)
     if (r == 0)
         r = add_json_workers(board, out);
     if (r == 0)
-        r = buffer_append(out, SPAN("]}\n"));
+        r = buffer_append(out, SPAN("]"));
+    if (r == 0)
+        r = backends_json(board, out);
+    if (r == 0)
+        r = buffer_append(out, SPAN("}\n"));
     return r;
 }
 
@@ -190,6 +198,8 @@ int report_text(const struct board *board, struct buffer *out)
             sums.values[COUNTER_ACCEPTED], counters_open(&sums), sums.values[COUNTER_REQUESTS]);
     if (r == 0)
         r = add_text_workers(board, out);
+    if (r == 0)
+        r = backends_text(board, out);
     return r;
 }
 

@@ -7,11 +7,14 @@
  * The board, written out. Each appends to @out and returns 0 or -ENOMEM.
  */
 
-/* Prometheus' text format, version 0.0.4: each counter, and gauges of workers and connections. */
+/*
+ * Prometheus' text format, version 0.0.4: each counter, and gauges of workers, connections and
+ * backends.
+ */
 int report_prometheus(const struct board *board, struct buffer *out);
-/* One JSON object: the generation, every worker, the sums. */
+/* One JSON object: the generation, every worker, the sums, the upstreams. */
 int report_json(const struct board *board, struct buffer *out);
-/* A table for people. */
+/* Tables for people. */
 int report_text(const struct board *board, struct buffer *out);
 /* One line for systemctl status (STATUS= of sd_notify(3)). */
 int report_line(const struct board *board, struct buffer *out);

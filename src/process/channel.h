@@ -14,6 +14,7 @@ enum message_kind {
     MESSAGE_PING = 2,   /* value: to be sent back */
     MESSAGE_REOPEN = 3, /* the access log */
     MESSAGE_SERVE = 4,  /* accept and adopt from now on: its generation is the current one */
+    MESSAGE_PAUSES = 5, /* the board has other pauses than before (pauses.h) */
 
     /* from the worker */
     MESSAGE_READY = 64,  /* it has all it needs, and can serve */

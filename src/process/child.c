@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "connection/record.h"
+#include "process/catalog.h"
 
 #define ABORT_GRACE                                                                                \
     1.0 /* seconds from SIGABRT to SIGKILL: a hung system call may only take the latter */
@@ -28,7 +29,8 @@ static void abort_child(struct child *child, const char *why)
         child_kill(child, SIGKILL);
         return;
     }
-    log_error("Worker %u of generation %u (PID %d) %s: aborted", child->number, child->generation,
+    log_explained(LOG_ERR, CATALOG_WORKER_ABORTED,
+        "Worker %u of generation %u (PID %d) %s: aborted", child->number, child->generation,
         (int)child->pid, why);
     if (child->failure[0] == '\0')
         (void)snprintf(child->failure, sizeof child->failure, "it %s", why);
@@ -194,6 +196,13 @@ void child_retire(struct child *child, uint64_t usec, unsigned flags)
 void child_reopen_logs(struct child *child)
 {
     struct message message = {.kind = MESSAGE_REOPEN};
+
+    (void)channel_send(child->channel, &message); /* as above */
+}
+
+void child_tell_pauses(struct child *child)
+{
+    struct message message = {.kind = MESSAGE_PAUSES};
 
     (void)channel_send(child->channel, &message); /* as above */
 }

@@ -72,6 +72,8 @@ void child_serve(struct child *child);
 /* Tells it to retire within @usec; with MESSAGE_STOP in @flags when nobody follows. */
 void child_retire(struct child *child, uint64_t usec, unsigned flags);
 void child_reopen_logs(struct child *child);
+/* Tells it to look at the board for what is paused. */
+void child_tell_pauses(struct child *child);
 void child_kill(struct child *child, int signal);
 /* Stops watching, closes the channel, frees. The process is not touched. */
 void child_free(struct child *child);

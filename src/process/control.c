@@ -14,7 +14,6 @@
 #include "base/buffer.h"
 #include "base/fd.h"
 
-#define REQUEST_MAX 64
 #define CONNECTIONS_MAX                                                                            \
     48 /* fewer than STATE_CONNECTIONS_MAX: all of them survive a succession                       \
         */
@@ -109,7 +108,7 @@ void control_answer(struct control_connection *connection, int ok, const char *t
 static void on_request(struct ev_loop *loop, ev_io *io, int events)
 {
     struct control_connection *connection = io->data;
-    char request[REQUEST_MAX];
+    char request[CONTROL_REQUEST_MAX];
 
     (void)loop;
     (void)events;

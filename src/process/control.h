@@ -7,11 +7,14 @@
 #include "config/config.h"
 
 /*
- * The control socket: how `baton reload`, `status` and `stop` talk to the supervisor.
- * SOCK_SEQPACKET, one request ("reload") and one answer: "ok\n" or "failed\n", and text for the
- * person who asked. Only root and the server's own user may ask (mode 0600, and SO_PEERCRED is
- * checked).
+ * The control socket: how `baton reload`, `status`, `pause`, `resume` and `stop` talk to the
+ * supervisor. SOCK_SEQPACKET, one request ("reload", "pause NAME") and one answer: "ok\n" or
+ * "failed\n", and text for the person who asked. Only root and the server's own user may ask (mode
+ * 0600, and SO_PEERCRED is checked).
  */
+
+/* Longer requests are refused, and as the longest there is "resume" with the name of a section. */
+#define CONTROL_REQUEST_MAX 320
 
 struct control_connection {
     struct link link;

@@ -11,7 +11,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "observe/report.h"
+#include "process/catalog.h"
 #include "process/notify.h"
+#include "process/pause.h"
 #include "process/reload.h"
 #include "process/stop.h"
 
@@ -70,7 +72,8 @@ static void begin_serving(struct supervisor *supervisor)
 
     ev_timer_stop(supervisor->loop, &supervisor->adoption);
     board_sum(&supervisor->board, &sums);
-    log_notice("Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
+    log_explained(LOG_NOTICE, CATALOG_SERVING,
+        "Serving: generation %u with %u worker%s; %" PRIu64 " connections taken over",
         generation->number, generation->wanted, generation->wanted == 1 ? "" : "s",
         sums.values[COUNTER_ADOPTED]);
     reload_end(supervisor);
@@ -215,14 +218,28 @@ static void answer_status(
     control_answer(asker, r == 0 && string, r == 0 && string ? string : "out of memory");
 }
 
+/* What follows @command and a space; NULL: it is another request. */
+static const char *argument_of(const char *request, const char *command)
+{
+    size_t length = strlen(command);
+
+    return strncmp(request, command, length) == 0 && request[length] == ' ' ? request + length + 1
+                                                                            : NULL;
+}
+
 static void on_asked(void *owner, struct control_connection *asker, const char *request)
 {
     struct supervisor *supervisor = owner;
+    const char *paused = argument_of(request, "pause"), *resumed = argument_of(request, "resume");
 
     if (strcmp(request, "reload") == 0) {
         reload_ask(supervisor, asker);
     } else if (strcmp(request, "status") == 0 || strcmp(request, "status json") == 0) {
         answer_status(supervisor, asker, request[6] == ' ');
+    } else if (paused) {
+        pause_begin(supervisor, asker, paused);
+    } else if (resumed) {
+        pause_end(supervisor, asker, resumed);
     } else if (strcmp(request, "stop") == 0) {
         supervisor_move_asker(&supervisor->stop_askers, asker);
         if (supervisor->phase != PHASE_LEAVING && supervisor->phase != PHASE_STOPPING)
@@ -263,6 +280,7 @@ int dispatch_init(struct supervisor *supervisor, const struct supervisor_options
     init_timer(supervisor, &supervisor->readiness, stop_readiness_over, 0);
     init_timer(supervisor, &supervisor->adoption, on_adoption_expired, 0);
     ev_timer_set(&supervisor->adoption, ADOPTION_SECONDS, 0);
+    init_timer(supervisor, &supervisor->pause, pause_expired, 0);
     init_timer(supervisor, &supervisor->extend, on_extend, EXTEND_SECONDS);
     init_timer(supervisor, &supervisor->status, on_status, STATUS_SECONDS);
     /* sd_watchdog_enabled(3): at half of the time. It has to be set up anew by every image. */

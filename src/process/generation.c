@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/cpus.h"
 #include "process/worker.h"
 
@@ -136,7 +137,7 @@ static void on_child_gone(struct child *child, int status)
         generation->shared->calls->failed(generation, text);
         return;
     case GENERATION_CURRENT:
-        log_error("%s", text);
+        log_explained(LOG_ERR, CATALOG_WORKER_DIED, "%s", text);
         on_crash(generation, lived);
         return;
     case GENERATION_RETIRING:
@@ -171,6 +172,7 @@ static _Noreturn void be_worker(
         .channel = channel,
         .counters = &generation->shared->board->slots[slot].counters,
         .board = generation->shared->board,
+        .slot = slot,
         .config = generation->config,
         .activation = generation->shared->activation,
         .inbox = generation->shared->inbox,
@@ -398,6 +400,12 @@ void generation_reopen_logs(struct generation *generation)
 {
     LIST_EACH (link, &generation->children)
         child_reopen_logs(CONTAINER_OF(link, struct child, link));
+}
+
+void generation_tell_pauses(struct generation *generation)
+{
+    LIST_EACH (link, &generation->children)
+        child_tell_pauses(CONTAINER_OF(link, struct child, link));
 }
 
 bool generation_is_stuck(const struct generation *generation)

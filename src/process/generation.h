@@ -80,6 +80,8 @@ void generation_retire(struct generation *generation, uint64_t usec, unsigned fl
 /* Ends its workers at once. */
 void generation_kill(struct generation *generation);
 void generation_reopen_logs(struct generation *generation);
+/* Tells its workers that other upstreams are paused than before. */
+void generation_tell_pauses(struct generation *generation);
 /* Whether a worker is hung and even SIGKILL has not ended it yet. */
 bool generation_is_stuck(const struct generation *generation);
 /* How long its workers may take to retire: DrainTimeout= of its configuration, microseconds. */

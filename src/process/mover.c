@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "connection/move.h"
+#include "process/catalog.h"
 
 /* No event tells when fds in flight have become fewer. */
 #define CROWDED_SECONDS 0.01
@@ -167,7 +168,8 @@ static void give_up(struct mover *mover)
     size_t left = mover->server->connection_count;
 
     mover->server->counters->values[COUNTER_MOVE_UNFIT] += left;
-    log_warning("%zu connections find no room in the inbox: they end here", left);
+    log_explained(LOG_WARNING, CATALOG_NO_ROOM_TO_PARK,
+        "%zu connections find no room in the inbox: they end here", left);
     mover_pause(mover);
     server_retire(mover->server, RETIRING_STOP);
 }

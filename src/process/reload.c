@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/notify.h"
 #include "process/state.h"
 #include "process/succession.h"
@@ -43,7 +44,7 @@ static void refuse(struct supervisor *supervisor, const char *why)
     supervisor->remark = "the last reload was refused, see the log";
     (void)snprintf(text, sizeof text, "Reload refused, generation %u goes on: %s",
         supervisor->board.head->generation, why);
-    log_error("%s", text);
+    log_explained(LOG_ERR, CATALOG_RELOAD_REFUSED, "%s", text);
     supervisor_answer_all(&supervisor->askers, 0, text);
     reload_end(supervisor);
 }
@@ -211,7 +212,7 @@ void reload_settle(struct supervisor *supervisor)
     if (supervisor->phase != PHASE_SETTLING || !supervisor->serving)
         return;
     describe_outcome(supervisor, text, sizeof text);
-    log_notice("%s", text);
+    log_explained(LOG_NOTICE, CATALOG_RELOADED, "%s", text);
     supervisor_answer_all(&supervisor->askers, 1, text);
     reload_end(supervisor);
 }

@@ -8,8 +8,10 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/dispatch.h"
 #include "process/notify.h"
+#include "process/pause.h"
 #include "process/reload.h"
 #include "process/stop.h"
 #include "process/succession.h"
@@ -33,7 +35,7 @@ static void on_park_found(void *owner, bool kept)
 
     supervisor->board.head->parking = kept;
     if (!kept)
-        log_info(
+        log_explained(LOG_INFO, CATALOG_NOTHING_KEPT,
             "systemd keeps no fds for this service (FileDescriptorStoreMax=): connections do not "
             "outlive a restart");
 }
@@ -120,6 +122,7 @@ static int begin(
     int r = succession_resume(supervisor, state_fd, reason);
     if (r < 0)
         return r;
+    pause_watch(supervisor);
     supervisor_set_phase(supervisor, PHASE_TRYING);
     if (failure[0])
         reload_fail(supervisor, failure);
@@ -185,7 +188,8 @@ int serve_main(const struct supervisor_options *options)
         if (r == 0)
             r = begin(&supervisor, state_fd, failure.text, &reason);
         if (r < 0) {
-            log_error("Cannot start: %s", reason.text[0] ? reason.text : strerror(-r));
+            log_explained(LOG_ERR, CATALOG_CANNOT_START, "Cannot start: %s",
+                reason.text[0] ? reason.text : strerror(-r));
             notify_status(reason.text);
             release(&supervisor);
             return 1;

@@ -55,8 +55,8 @@ static int write_status(void *context, struct buffer *body)
     return report_json(context, body);
 }
 
-int service_new(const struct config *config, const struct board *board, struct ev_loop *loop,
-    struct counters *counters, struct service **ret, struct reason *reason)
+int service_new(const struct config *config, const struct board *board, unsigned slot,
+    struct ev_loop *loop, struct counters *counters, struct service **ret, struct reason *reason)
 {
     struct service *service = calloc(1, sizeof *service);
 
@@ -66,13 +66,14 @@ int service_new(const struct config *config, const struct board *board, struct e
     if (r < 0)
         (void)reason_set(reason, r, "the media types cannot be loaded: %s", strerror(-r));
     if (r == 0 && loop)
-        r = upstreams_new(config, loop, counters, &service->upstreams, reason);
+        r = upstreams_new(config, loop, counters, board, slot, &service->upstreams, reason);
     if (r == 0)
         r = router_new(config, service->media_types, service->upstreams, &service->router, reason);
     if (r < 0) {
         service_free(service);
         return r;
     }
+    service->board = board;
     void *context = (void *)board;
     service->pages[0] = (struct admin_page){"/livez", HEALTH_CONTENT_TYPE, health_write_live, NULL};
     service->pages[1] = (struct admin_page){"/readyz", HEALTH_CONTENT_TYPE, write_ready, context};
@@ -102,4 +103,9 @@ struct handler *service_route(struct service *service, bool admin, const struct 
 struct upstreams *service_upstreams(struct service *service)
 {
     return service->upstreams;
+}
+
+void service_apply_pauses(struct service *service)
+{
+    upstreams_apply_pauses(service->upstreams, service->board);
 }

@@ -19,9 +19,9 @@
  * line the reader does not know is an error, so whatever is added to the text is a new version.
  */
 
-#define STATE_VERSION 1
+#define STATE_VERSION 2
 _Static_assert(
-    BOARD_VERSION == 1, "the state holds a board: a new version of it is a new one here");
+    BOARD_VERSION == 2, "the state holds a board: a new version of it is a new one here");
 #define STATE_SIZE_MAX (64u << 20)
 #define STATE_WORKERS_MAX 1023
 #define STATE_CONNECTIONS_MAX 64

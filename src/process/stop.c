@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "process/catalog.h"
 #include "process/job.h"
 #include "process/notify.h"
 #include "process/reload.h"
@@ -26,9 +27,9 @@ static void finish_stop(struct supervisor *supervisor)
                    before->values[COUNTER_END_CUT] - before->values[COUNTER_END_CRASHED];
     uint64_t idle = now.values[COUNTER_END_STOPPED] - before->values[COUNTER_END_STOPPED];
     uint64_t all = counters_ended(&now) - counters_ended(before);
-    log_notice("Stopped: %" PRIu64 " requests served on %" PRIu64
-               " connections; at the end %" PRIu64 " connections finished, %" PRIu64
-               " idle closed, %" PRIu64 " cut, %" PRIu64 " parked",
+    log_explained(LOG_NOTICE, CATALOG_STOPPED,
+        "Stopped: %" PRIu64 " requests served on %" PRIu64 " connections; at the end %" PRIu64
+        " connections finished, %" PRIu64 " idle closed, %" PRIu64 " cut, %" PRIu64 " parked",
         now.values[COUNTER_REQUESTS], now.values[COUNTER_ACCEPTED], all - idle - cut, idle, cut,
         supervisor->stop_flags & MESSAGE_PARK ? count_parked(&now, before) : 0);
     supervisor_break(supervisor, VERDICT_EXIT);

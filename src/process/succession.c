@@ -319,7 +319,7 @@ static int check_state(int state_fd, struct state *state, struct reason *reason)
     if (r == 0)
         r = supervisor_parse(&state->candidate, &config, reason);
     if (r == 0)
-        r = service_new(config, NULL, NULL, NULL, &service, reason);
+        r = service_new(config, NULL, 0, NULL, NULL, &service, reason);
     if (r == 0)
         service_free(service);
     return r;

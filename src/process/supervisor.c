@@ -159,7 +159,7 @@ int supervisor_try_candidate(struct supervisor *supervisor, struct reason *reaso
 void supervisor_deinit(struct supervisor *supervisor)
 {
     ev_timer *const timers[] = {&supervisor->settle, &supervisor->readiness, &supervisor->adoption,
-        &supervisor->extend, &supervisor->status, &supervisor->watchdog};
+        &supervisor->extend, &supervisor->status, &supervisor->watchdog, &supervisor->pause};
 
     for (size_t i = 0; i < SUPERVISOR_SIGNALS; i++)
         ev_signal_stop(supervisor->loop, &supervisor->signals[i]);

@@ -84,7 +84,7 @@ struct supervisor {
     struct counters before_stop;
 
     ev_signal signals[SUPERVISOR_SIGNALS];
-    ev_timer settle, readiness, adoption, extend, status, watchdog;
+    ev_timer settle, readiness, adoption, extend, status, watchdog, pause;
     const char *remark; /* part of the status until a reload succeeds; a literal, or NULL */
     char *status_told;
 };

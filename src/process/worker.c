@@ -16,6 +16,7 @@
 #include "connection/server.h"
 #include "net/listener.h"
 #include "observe/access_log.h"
+#include "process/catalog.h"
 #include "process/channel.h"
 #include "process/mover.h"
 #include "process/service.h"
@@ -111,7 +112,8 @@ static void on_exhausted(struct listener *listener, int error)
     struct worker *worker = listener->owner;
 
     count(worker, COUNTER_ACCEPT_PAUSED_FDS);
-    log_warning("Cannot accept: %s; trying again in a second", strerror(error));
+    log_explained(LOG_WARNING, CATALOG_CANNOT_ACCEPT, "Cannot accept: %s; trying again in a second",
+        strerror(error));
 }
 
 static const struct listener_calls listener_calls = {on_accepted, on_exhausted};
@@ -154,7 +156,9 @@ static unsigned on_find_listener(void *owner, struct span name, bool admin, bool
 /* Whether a message of moved connections can be received: none of its fds may be lost. */
 static bool has_fds(const struct worker *worker)
 {
-    return worker->server.connection_count + worker->server.second_fd_count < worker->fd_limit;
+    return worker->server.connection_count + worker->server.second_fd_count +
+               upstreams_fd_count(service_upstreams(worker->service)) <
+           worker->fd_limit;
 }
 
 static bool has_room(const struct worker *worker)
@@ -327,7 +331,8 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
     size_t left = worker->server.connection_count;
 
     (void)events;
-    log_warning("The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
+    log_explained(LOG_WARNING, CATALOG_DRAIN_CUT,
+        "The time to drain is over: closing %zu connection%s", left, left == 1 ? "" : "s");
     worker->cut = true;
     server_cut(&worker->server);
     ev_break(loop, EVBREAK_ALL);
@@ -365,7 +370,8 @@ static enum retirement way_to_retire(struct worker *worker, const struct message
     if (sscanf(message->text, "%d %d", &oldest, &newest) == 2 && oldest <= RECORD_VERSION &&
         RECORD_VERSION <= newest)
         return RETIRING_MOVE;
-    log_info("The next generation does not read our records (version %d): connections drain here",
+    log_explained(LOG_INFO, CATALOG_RECORDS_DIFFER,
+        "The next generation does not read our records (version %d): connections drain here",
         RECORD_VERSION);
     return RETIRING_DRAIN;
 }
@@ -374,6 +380,7 @@ static void serve(struct worker *worker)
 {
     if (worker->retiring)
         return;
+    service_apply_pauses(worker->service);
     if (!worker->full) /* said again after a reload that was refused */
         resume_doors(worker);
     mover_adopt_all(&worker->mover, false); /* what a former instance left there */
@@ -406,6 +413,9 @@ static void on_message(struct worker *worker, const struct message *message)
     case MESSAGE_REOPEN:
         reopen_log(worker);
         return;
+    case MESSAGE_PAUSES:
+        service_apply_pauses(worker->service);
+        return;
     }
 }
 
@@ -418,7 +428,7 @@ static void read_channel(struct worker *worker)
         on_message(worker, &message);
     if (r == CHANNEL_EMPTY)
         return;
-    log_warning(
+    log_explained(LOG_WARNING, CATALOG_SUPERVISOR_GONE,
         "The supervisor is gone: finishing %zu connections", worker->server.connection_count);
     ev_io_stop(worker->loop, &worker->channel);
     worker->parking = worker->setup->board->head->parking;
@@ -509,8 +519,8 @@ static int start(struct worker *worker, struct reason *reason)
     mover_init(&worker->mover, worker->loop, &worker->server, setup->inbox, &mover_calls, worker);
     int r = open_access_log(worker, reason);
     if (r == 0)
-        r = service_new(
-            setup->config, setup->board, worker->loop, setup->counters, &worker->service, reason);
+        r = service_new(setup->config, setup->board, setup->slot, worker->loop, setup->counters,
+            &worker->service, reason);
     if (r == 0)
         open_doors(worker);
     return r;

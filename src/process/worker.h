@@ -14,6 +14,7 @@ struct worker_setup {
     int channel; /* to the supervisor */
     struct counters *counters;
     const struct board *board;
+    unsigned slot; /* on the board */
     const struct config *config;
     const struct activation *activation;
     const struct inbox *inbox;

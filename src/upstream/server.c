@@ -42,16 +42,52 @@ bool upstream_server_has_room(const struct upstream_server *server)
            (most == 0 || server->lent + server->dialling < most);
 }
 
+static enum board_backend_state state_of(const struct upstream_server *server)
+{
+    if (server->address_count == 0)
+        return BOARD_BACKEND_UNRESOLVED;
+    if (server->probe.down)
+        return BOARD_BACKEND_DOWN;
+    return server->unreachable ? BOARD_BACKEND_UNREACHABLE : BOARD_BACKEND_UP;
+}
+
+/* FailTimeout= may be infinite. */
+static uint64_t avoided_until(const struct upstream_server *server)
+{
+    static const double end = 1e13; /* some 300,000 years, and less than a uint64_t holds */
+
+    return server->avoid_until < end ? (uint64_t)(server->avoid_until * (double)USEC_PER_SEC)
+                                     : USEC_INFINITY;
+}
+
+void upstream_server_show(const struct upstream_server *server)
+{
+    struct board_backend *shown = server->shown;
+
+    shown->state = state_of(server);
+    shown->lent = (uint32_t)server->lent;
+    shown->idle = (uint32_t)server->idle_count;
+    shown->avoided_until_usec = avoided_until(server);
+    shown->requests = server->requests;
+    shown->failures = server->failures;
+}
+
 static void note_unreachable(struct upstream_server *server, int error)
 {
     count(server, COUNTER_BACKEND_UNREACHED);
     server->failures++;
+    upstream_note(server->upstream, server, strerror(error));
+    double now = clock_monotonic_seconds();
+    if (server->unreachable && server->retry_at > now) { /* begun before it was known */
+        upstream_server_show(server);
+        return;
+    }
     server->retry_after = server->unreachable ? server->retry_after * 2 : RETRY_FIRST_SECONDS;
     if (server->retry_after > RETRY_MOST_SECONDS)
         server->retry_after = RETRY_MOST_SECONDS;
     server->unreachable = true;
-    server->retry_at = clock_monotonic_seconds() + server->retry_after;
-    upstream_note(server->upstream, server, strerror(error));
+    server->retry_at = now + server->retry_after;
+    upstream_server_show(server);
 }
 
 /* A request that it took was not answered. */
@@ -89,8 +125,10 @@ static struct backend *backend_new(
     deadline_init(&backend->deadline);
     ev_io_init(&backend->io, on_idle_event, fd, EV_READ);
     backend->io.data = backend;
-    if (server)
+    if (server) {
         server->lent++;
+        upstream_server_show(server);
+    }
     return backend;
 }
 
@@ -107,6 +145,7 @@ static void remove_idle(struct upstream_server *server, struct backend *backend)
     list_remove(&backend->link);
     deadline_disarm(&backend->deadline);
     server->idle_count--;
+    upstream_server_show(server);
 }
 
 static void close_one_idle(struct backend *backend)
@@ -131,6 +170,16 @@ void upstream_server_idle_expired(struct deadline *deadline)
     close_one_idle(CONTAINER_OF(deadline, struct backend, deadline));
 }
 
+/*
+ * Of what has happened since the last turn, what a kept connection says comes first: one that its
+ * backend has closed, or sent an answer on that nobody asked for, is not lent to anybody any more.
+ */
+static void set_priority(struct backend *backend, int priority)
+{
+    ev_io_stop(backend->gateway->loop, &backend->io);
+    ev_set_priority(&backend->io, priority);
+}
+
 struct backend *upstream_server_take_idle(struct upstream_server *server)
 {
     if (list_empty(&server->idle))
@@ -138,15 +187,18 @@ struct backend *upstream_server_take_idle(struct upstream_server *server)
     /* The one that was used last: others may grow old and be closed. */
     struct backend *backend = CONTAINER_OF(server->idle.previous, struct backend, link);
     remove_idle(server, backend);
+    set_priority(backend, 0);
     server->lent++;
     server->requests++;
     backend->reused = true;
+    upstream_server_show(server);
     count(server, COUNTER_BACKEND_REUSES);
     return backend;
 }
 
 static void keep(struct upstream_server *server, struct backend *backend)
 {
+    set_priority(backend, EV_MAXPRI);
     ev_set_cb(&backend->io, on_idle_event);
     backend->io.data = backend;
     backend_watch(backend, EV_READ);
@@ -174,6 +226,7 @@ void upstream_server_take_back(struct backend *backend, enum backend_end how)
         keep(server, backend);
     else
         backend_free(backend);
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -207,6 +260,7 @@ static void on_dialled(struct dial *dial, int fd, int error)
         return;
     }
     server->unreachable = false;
+    upstream_server_show(server);
     struct backend *backend = backend_new(upstream, server, fd);
     if (backend)
         upstream_grant_new(upstream, backend);
@@ -261,8 +315,10 @@ static void on_resolved(void *owner, const struct address *addresses, size_t cou
 
     memcpy(server->addresses, addresses, count * sizeof *addresses);
     server->address_count = count;
+    server->resolving = false;
     server->unreachable = false;
     upstream_server_close_idle(server); /* they may lead to where the name led before */
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -270,6 +326,7 @@ static void on_unresolved(void *owner, const char *why)
 {
     struct upstream_server *server = owner;
 
+    server->resolving = false;
     upstream_note(server->upstream, server, why);
     upstream_go_on(server->upstream);
 }
@@ -291,6 +348,7 @@ static void on_probed(void *owner, bool up, const char *why)
         server->unreachable = false;
     else
         upstream_note(server->upstream, server, why);
+    upstream_server_show(server);
     upstream_go_on(server->upstream);
 }
 
@@ -306,9 +364,13 @@ static const char *probe_host(const struct upstream_server *server)
 /* ---- beginning and end ---- */
 
 int upstream_server_init(struct upstream_server *server, struct upstream *upstream,
-    const struct config_server *config, struct resolver *resolver)
+    const struct config_server *config, struct resolver *resolver, struct backends *backends)
 {
-    *server = (struct upstream_server){.upstream = upstream, .config = config};
+    *server = (struct upstream_server){
+        .upstream = upstream,
+        .config = config,
+        .shown = backends_add(backends, upstream->config->name, config->text),
+    };
     list_init(&server->idle);
     server->hash = 2166136261u; /* FNV-1a */
     for (const char *c = config->text; *c; c++)
@@ -319,11 +381,13 @@ int upstream_server_init(struct upstream_server *server, struct upstream *upstre
         server->addresses[0] = config->address;
         server->address_count = 1;
     } else {
+        server->resolving = true;
         server->name =
             resolver_watch(resolver, config->host, config->port, &resolver_calls, server);
     }
     probe_init(&server->probe, upstream->gateway.loop, upstream->config, probe_host(server),
         &probe_calls, server);
+    upstream_server_show(server);
     return config->host && !server->name ? -ENOMEM : 0;
 }
 

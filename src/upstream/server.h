@@ -4,6 +4,7 @@
 #include "config/config.h"
 #include "connection/gateway.h"
 #include "net/dial.h"
+#include "observe/backends.h"
 #include "upstream/probe.h"
 #include "upstream/resolver.h"
 
@@ -23,6 +24,7 @@ struct upstream_server {
     struct upstream *upstream;
     const struct config_server *config;
     struct resolver_name *name; /* NULL: it has an address */
+    bool resolving; /* what the name means is not known yet, nor that it means nothing */
     struct address addresses[RESOLVER_ADDRESSES_MAX];
     size_t address_count, next_address;
     struct link idle; /* backends; the last one was used last */
@@ -39,11 +41,14 @@ struct upstream_server {
     uint32_t hash; /* of its text, for Balance=hash */
     struct probe probe;
     uint64_t requests, failures; /* for the status */
+    struct board_backend *shown; /* and what it says of the server */
 };
 
 int upstream_server_init(struct upstream_server *server, struct upstream *upstream,
-    const struct config_server *config, struct resolver *resolver);
+    const struct config_server *config, struct resolver *resolver, struct backends *backends);
 void upstream_server_deinit(struct upstream_server *server);
+/* Brings what the status says of it up to date. */
+void upstream_server_show(const struct upstream_server *server);
 
 /* Whether it can be asked now; avoided ones can. */
 bool upstream_server_is_usable(const struct upstream_server *server, double now);

@@ -30,10 +30,17 @@ static void arm_hold(struct upstream *upstream, struct demand *demand)
         deadline_arm(&upstream->hold, &demand->deadline);
 }
 
+/* The count says more for the moment in which somebody asks. */
+static void show(const struct upstream *upstream)
+{
+    upstream->shown->waiting = (uint32_t)upstream->waiting_count;
+}
+
 static void enqueue(struct upstream *upstream, struct demand *demand)
 {
     list_append(&upstream->waiting, &demand->link);
     upstream->waiting_count++;
+    show(upstream);
     if (!upstream->paused) /* a pause has an end of its own */
         arm_hold(upstream, demand);
 }
@@ -43,6 +50,7 @@ static void dequeue(struct upstream *upstream, struct demand *demand)
     list_remove(&demand->link);
     deadline_disarm(&demand->deadline);
     upstream->waiting_count--;
+    show(upstream);
 }
 
 static struct demand *first_waiting(const struct upstream *upstream)
@@ -78,10 +86,20 @@ static void on_hold_expired(struct deadline *deadline)
 
 /* ---- finding servers for them ---- */
 
-/* With HoldTimeout=0 nobody waits longer than for the connections that are being made. */
+/* With HoldTimeout=0 nobody waits longer than for names and connections that are under way. */
 static bool holds(const struct upstream *upstream)
 {
     return upstream->config->hold_timeout_usec > 0;
+}
+
+/* Whether something is under way that will tell what can be reached: everybody waits for that. */
+static bool is_finding_out(const struct upstream *upstream)
+{
+    bool resolving = false;
+
+    for (size_t i = 0; i < upstream->server_count; i++)
+        resolving |= upstream->servers[i].resolving;
+    return resolving || upstream->dialling > 0;
 }
 
 /*
@@ -145,6 +163,21 @@ static unsigned refusal(struct upstream *upstream)
     return 502;
 }
 
+/* They have to wait for more than a connection that is being made. */
+static void count_held(struct upstream *upstream)
+{
+    struct link *link = upstream->waiting.previous; /* those that came since are the last */
+
+    for (; link != &upstream->waiting; link = link->previous) {
+        struct demand *demand = CONTAINER_OF(link, struct demand, link);
+        if (demand->held)
+            break;
+        demand->held = true;
+        if (upstream->counters)
+            upstream->counters->values[COUNTER_HELD]++;
+    }
+}
+
 /* Nobody holds them, and no connection is being made. */
 static void refuse_all(struct upstream *upstream)
 {
@@ -170,8 +203,10 @@ static void on_change(struct ev_loop *loop, ev_timer *timer, int events)
         else if (upstream->dialling == dialling)
             break;
     }
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !holds(upstream) && !is_finding_out(upstream))
         refuse_all(upstream);
+    else if (upstream->dialling == 0)
+        count_held(upstream);
     arm_retry(upstream);
 }
 
@@ -188,6 +223,7 @@ void upstream_grant_new(struct upstream *upstream, struct backend *backend)
 
     if (demand && !upstream->paused) {
         backend->server->requests++;
+        upstream_server_show(backend->server);
         grant(upstream, demand, backend);
         upstream_go_on(upstream);
     } else {
@@ -211,14 +247,18 @@ static int refuse_at_once(
     return DEMAND_REFUSED;
 }
 
+/* What has been given back belongs to those who wait already, before any that come now. */
+static bool is_changing(const struct upstream *upstream)
+{
+    return upstream->waiting_count > 0 && ev_is_pending(&upstream->change);
+}
+
 /* Returns DEMAND_WAITS, or why it may not. */
 static int let_wait(
     struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
-    /* What has just changed is for those first who wait already. */
-    bool pending = ev_is_pending(&upstream->change);
-
-    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !holds(upstream) && !is_finding_out(upstream) &&
+        !is_changing(upstream))
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
     /* Who only waits for its own connection is not one too many. */
     if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {
@@ -226,10 +266,9 @@ static int let_wait(
         return refuse_at_once(upstream, 503, ret_status, ret_why);
     }
     enqueue(upstream, demand);
-    if (upstream->counters && upstream->dialling == 0)
-        upstream->counters->values[COUNTER_HELD]++;
-    if (!upstream->paused)
-        arm_retry(upstream);
+    if (upstream->dialling == 0 && !is_changing(upstream))
+        count_held(upstream);
+    arm_retry(upstream);
     return DEMAND_WAITS;
 }
 
@@ -238,7 +277,7 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
 {
     struct upstream *upstream = of_gateway(gateway);
 
-    if (!upstream->paused && !ev_is_pending(&upstream->change)) {
+    if (!upstream->paused && !is_changing(upstream)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
         upstream->waiting_count--;
@@ -304,8 +343,11 @@ void upstream_resume(struct upstream *upstream)
         return;
     upstream->paused = false;
     ev_timer_stop(upstream->gateway.loop, &upstream->pause);
-    LIST_EACH (link, &upstream->waiting)
-        arm_hold(upstream, CONTAINER_OF(link, struct demand, link));
+    LIST_EACH (link, &upstream->waiting) {
+        struct demand *demand = CONTAINER_OF(link, struct demand, link);
+        demand->patience = -1; /* what it waited before does not count */
+        arm_hold(upstream, demand);
+    }
     upstream_go_on(upstream);
 }
 
@@ -357,8 +399,8 @@ static void init(struct upstream *upstream, const struct config_upstream *config
 }
 
 int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
-    struct resolver *resolver, struct counters *counters, struct upstream **ret,
-    struct reason *reason)
+    struct resolver *resolver, struct counters *counters, struct backends *backends,
+    struct upstream **ret, struct reason *reason)
 {
     struct upstream *upstream = calloc(1, sizeof *upstream);
     int r = 0;
@@ -366,12 +408,14 @@ int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
     if (!upstream)
         return reason_set(reason, -ENOMEM, "out of memory");
     init(upstream, config, loop, counters);
+    upstream->shown = backends_add(backends, config->name, "");
     upstream->servers = calloc(config->server_count + 1, sizeof *upstream->servers);
     if (!upstream->servers)
         r = -ENOMEM;
     for (size_t i = 0; i < config->server_count && r == 0; i++) {
         upstream->server_count++;
-        r = upstream_server_init(&upstream->servers[i], upstream, &config->servers[i], resolver);
+        r = upstream_server_init(
+            &upstream->servers[i], upstream, &config->servers[i], resolver, backends);
     }
     if (r < 0) {
         upstream_free(upstream);

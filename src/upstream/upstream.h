@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "connection/gateway.h"
+#include "observe/backends.h"
 #include "observe/counter.h"
 #include "upstream/resolver.h"
 #include "upstream/server.h"
@@ -20,6 +21,7 @@ struct upstream {
     struct gateway gateway; /* first: a struct gateway * is a struct upstream * */
     const struct config_upstream *config;
     struct counters *counters;
+    struct board_backend *shown; /* what the status says of it */
     struct upstream_server *servers;
     size_t server_count;
     struct link waiting; /* demands */
@@ -35,12 +37,12 @@ struct upstream {
 
 /*
  * @config and @counters stay the caller's and must outlive it; @resolver as well, NULL where no
- * server has a name. @counters may be NULL: nothing is counted. Returns 0, or -errno with the
- * reason.
+ * server has a name. @counters may be NULL: nothing is counted. @backends gives it the entries that
+ * the status shows; NULL: it shows none. Returns 0, or -errno with the reason.
  */
 int upstream_new(const struct config_upstream *config, struct ev_loop *loop,
-    struct resolver *resolver, struct counters *counters, struct upstream **ret,
-    struct reason *reason);
+    struct resolver *resolver, struct counters *counters, struct backends *backends,
+    struct upstream **ret, struct reason *reason);
 /* Kept connections are closed. No demand may wait, and no backend be lent. NULL is allowed. */
 void upstream_free(struct upstream *upstream);
 /* Closes what is kept: for a worker that retires. */

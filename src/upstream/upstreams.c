@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "observe/pauses.h"
 
 struct upstreams {
     struct resolver *resolver; /* NULL: all servers have addresses */
@@ -30,7 +31,7 @@ static bool needs_resolver(const struct config *config)
 }
 
 static int fill(struct upstreams *upstreams, const struct config *config, struct ev_loop *loop,
-    struct counters *counters, struct reason *reason)
+    struct counters *counters, struct backends *backends, struct reason *reason)
 {
     int r = needs_resolver(config) ? resolver_new(loop, &upstreams->resolver, reason) : 0;
 
@@ -38,20 +39,24 @@ static int fill(struct upstreams *upstreams, const struct config *config, struct
     if (r == 0 && !upstreams->items)
         return reason_set(reason, -ENOMEM, "out of memory");
     for (size_t i = 0; i < config->upstream_count && r == 0; i++) {
-        r = upstream_new(&config->upstreams[i], loop, upstreams->resolver, counters,
+        r = upstream_new(&config->upstreams[i], loop, upstreams->resolver, counters, backends,
             &upstreams->items[i], reason);
         upstreams->count += r == 0;
     }
     if (r == 0)
-        r = upstream_new(&stand_in_config, loop, NULL, counters, &upstreams->stand_in, reason);
+        r = upstream_new(
+            &stand_in_config, loop, NULL, counters, NULL, &upstreams->stand_in, reason);
     return r;
 }
 
 int upstreams_new(const struct config *config, struct ev_loop *loop, struct counters *counters,
-    struct upstreams **ret, struct reason *reason)
+    const struct board *board, unsigned slot, struct upstreams **ret, struct reason *reason)
 {
     struct upstreams *upstreams = calloc(1, sizeof *upstreams);
-    int r = upstreams ? fill(upstreams, config, loop, counters, reason)
+    struct backends backends;
+
+    backends_init(&backends, board, slot);
+    int r = upstreams ? fill(upstreams, config, loop, counters, &backends, reason)
                       : reason_set(reason, -ENOMEM, "out of memory");
 
     if (r < 0) {
@@ -91,6 +96,37 @@ void upstreams_release_idle(struct upstreams *upstreams)
 {
     for (size_t i = 0; i < upstreams->count; i++)
         upstream_release_idle(upstreams->items[i]);
+}
+
+size_t upstreams_fd_count(const struct upstreams *upstreams)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const struct upstream *upstream = upstreams->items[i];
+        count += upstream->dialling;
+        for (size_t j = 0; j < upstream->server_count; j++)
+            count += upstream->servers[j].idle_count;
+    }
+    return count;
+}
+
+static void apply_pause(struct upstream *upstream, const struct board *board, uint64_t now_usec)
+{
+    const struct board_pause *pause = pauses_find(board, upstream->config->name, now_usec);
+
+    if (pause)
+        upstream_pause(upstream, usec_to_seconds(pause->until_usec - now_usec));
+    else
+        upstream_resume(upstream);
+}
+
+void upstreams_apply_pauses(struct upstreams *upstreams, const struct board *board)
+{
+    uint64_t now_usec = clock_monotonic_usec();
+
+    for (size_t i = 0; i < upstreams->count; i++)
+        apply_pause(upstreams->items[i], board, now_usec);
 }
 
 size_t upstreams_count(const struct upstreams *upstreams)

@@ -15,6 +15,8 @@ cannot_run(Baton::Guest->missing($RELEASE)) if Baton::Guest->missing($RELEASE);
 
 my @UNITS  = qw(baton.service baton.socket baton-admin.socket);
 my $CONFIG = '/etc/baton/baton.conf';
+# An entry of packaging/baton.catalog: a reload was refused.
+my $EXPLAINED = 'c8b55775afe942e6b3afd7c27abac735';
 my ($guest, $service, %package);
 
 # Runs it as a program that asks no questions: its status and what it wrote, together.
@@ -45,6 +47,8 @@ sub fresh_install
         'a folder for logs';
     is $guest->must('dpkg', '--verify', 'baton'), '', 'all files are there';
     is $guest->must('systemctl', 'is-system-running'), 'running', 'all units are well';
+    like $guest->must('journalctl', '--list-catalog', $EXPLAINED), qr/Baton refused/,
+        'the journal can explain messages';
 
     $guest->must('systemctl', 'stop', 'baton.service');
     my $answer = $guest->connect('127.0.0.1:80')->get('/');
@@ -95,6 +99,59 @@ sub broken_configuration
     $service->configure;
     install('0.1.1');
     is $service->version, '0.1.1', 'put right, the new version serves';
+}
+
+# Killed between the two steps of dpkg: the new files are there, and nobody was told.
+sub interrupted
+{
+    my $pid = $service->pid;
+    my ($status, $said) = run('dpkg', '--force-unsafe-io', '--unpack', $package{'0.1.1'});
+    is $status, 0, 'it is unpacked' or diag $said;
+    is $service->get->body, Baton::Service::INDEX(), 'the former version serves';
+    is $service->pid, $pid, 'in the same process';
+    $service->is_reloaded('0.1.1', sub { run('dpkg', '--configure', '--pending') });
+    $service->is_reloaded('0.1.0', installing('0.1.0'));
+}
+
+# The disk of /etc is full: nothing is installed, and nothing is lost.
+sub full_disk
+{
+    my $pid = $service->pid;
+    $guest->must(qw(cp -a /etc/baton /root/baton.kept));
+    $guest->must(qw(mount -t tmpfs -o size=64k tmpfs /etc/baton));
+    $guest->must('sh', '-c', 'cp -a /root/baton.kept/. /etc/baton; head -c 64K /dev/zero >/etc/baton/full || :');
+    my ($status, $said) = install('0.1.1');
+    isnt $status, 0, 'it cannot be installed';
+    like $said, qr/No space left on device/, 'for that reason';
+    is $guest->must('dpkg-query', '--show', '--showformat=${Version} ${Status}', 'baton'),
+        '0.1.0 install ok installed', 'the former one is as it was';
+    is $guest->must('baton', 'version'), 'baton 0.1.0', 'with its binary';
+    is $service->pid, $pid, 'and serves';
+    $guest->must('systemctl', 'reload', 'baton.service');
+    $guest->must(qw(umount /etc/baton));
+    $service->is_reloaded('0.1.1', installing('0.1.1'));
+    $service->is_reloaded('0.1.0', installing('0.1.0'));
+}
+
+# What an admin has masked or disabled and stopped stays so, and the package is installed.
+sub masked
+{
+    my %state = (mask => 'masked', disable => 'disabled');
+    for my $how (sort keys %state) {
+        $guest->must('systemctl', $how, '--now', @UNITS);
+        my ($status, $said) = install('0.1.1');
+        is $status, 0, "$how: it is installed" or diag $said;
+        unlike $said, qr/WARNING|Failed/i, 'without a complaint';
+        is_deeply [map { $guest->property($_, 'UnitFileState') } @UNITS], [($state{$how}) x @UNITS],
+            'the units are as they were';
+        is_deeply [map { $guest->property($_, 'ActiveState') } @UNITS], [('inactive') x @UNITS],
+            'and rest';
+        $guest->must('systemctl', $how eq 'mask' ? 'unmask' : 'enable', @UNITS);
+        install('0.1.0');
+    }
+    is_deeply [map { $guest->property($_, 'ActiveState') } @UNITS], [('active') x @UNITS],
+        'with that undone, the next upgrade starts it';
+    is $service->get->body, Baton::Service::INDEX(), 'and it serves';
 }
 
 sub policy
@@ -160,15 +217,18 @@ sub logrotate
     $guest->must('systemctl', 'reload', 'baton.service');
 }
 
-# The example for those who serve files alone, and the one with limits.
+# The units as they are installed, and under the example for those who need no network, with the one
+# that sets limits.
 sub confined
 {
+    cmp_ok $service->exposure, '<=', 1.3, 'systemd rates the exposure as ' . $service->exposure;
     my $folder = '/etc/systemd/system/baton.service.d';
     $guest->must('mkdir', '-p', $folder);
     $guest->must('cp', (map {"/usr/share/doc/baton/examples/$_.conf"} qw(confined limits)), $folder);
     $guest->must('systemctl', 'daemon-reload');
     $service->is_unnoticed('a restart', sub { run('systemctl', 'restart', 'baton.service') });
     is $service->property('ProtectHome'), 'yes', 'it is confined';
+    cmp_ok $service->exposure, '<=', 0.5, 'systemd rates the exposure as ' . $service->exposure;
     $service->is_unnoticed('a reload', sub { run('systemctl', 'reload', 'baton.service') });
     $guest->must('rm', '-r', $folder);
     $guest->must('systemctl', 'daemon-reload');
@@ -183,6 +243,7 @@ sub remove
     eval { $service->get };
     like $@, qr/refused/, 'nobody listens';
     is $guest->run('test', '-e', '/usr/bin/baton')->status, 1, 'no binary';
+    isnt $guest->run('journalctl', '--list-catalog', $EXPLAINED)->status, 0, 'nothing to explain';
     ok $guest->must('cat', $CONFIG), 'the configuration stays';
 
     install('0.1.0');
@@ -242,12 +303,15 @@ subtest 'an upgrade to another format of the state' =>
     sub { $service->is_restarted('0.2.0', installing('0.2.0')) };
 subtest 'and a downgrade from it' =>
     sub { $service->is_restarted('0.1.0', installing('0.1.0')) };
-subtest 'policy-rc.d'          => \&policy;
-subtest 'needrestart'          => \&needrestart;
-subtest 'logrotate'            => \&logrotate;
-subtest 'confined'             => \&confined;
-subtest 'removed'              => \&remove;
-subtest 'purged'               => \&purge;
-subtest 'a port that is taken' => \&port_in_use;
+subtest 'an interrupted upgrade' => \&interrupted;
+subtest 'a full disk'            => \&full_disk;
+subtest 'masked and disabled'    => \&masked;
+subtest 'policy-rc.d'            => \&policy;
+subtest 'needrestart'            => \&needrestart;
+subtest 'logrotate'              => \&logrotate;
+subtest 'confined'               => \&confined;
+subtest 'removed'                => \&remove;
+subtest 'purged'                 => \&purge;
+subtest 'a port that is taken'   => \&port_in_use;
 is $guest->shut_down, 0, 'the machine shuts down';
 done_testing;

@@ -14,6 +14,8 @@ cannot_run(Baton::Guest->missing($RELEASE)) if Baton::Guest->missing($RELEASE);
 
 my @UNITS  = qw(baton.service baton.socket baton-admin.socket);
 my $CONFIG = '/etc/baton/baton.conf';
+# An entry of packaging/baton.catalog: a reload was refused.
+my $EXPLAINED = 'c8b55775afe942e6b3afd7c27abac735';
 
 my $guest = Baton::Guest->new(release => $RELEASE);
 my ($service, %package);
@@ -44,6 +46,9 @@ sub fresh_install
         split /\n/, $guest->must(qw(find /etc /usr /var -xdev -path),
             '*/baton*', qw(-not -path /var/tmp/*));
     is_deeply \@lost, [], 'every file of ours has an owner';
+
+    like $guest->must('journalctl', '--list-catalog', $EXPLAINED), qr/Baton refused/,
+        'the journal can explain messages';
 
     $guest->must('systemctl', 'enable', '--now', 'baton.socket');
     my $answer = $guest->connect('127.0.0.1:80')->get('/');
@@ -78,6 +83,7 @@ sub erase
     is $guest->property($_, 'LoadState'), 'not-found', "$_ is gone" for @UNITS;
     eval { $service->get };
     like $@, qr/refused/, 'nobody listens';
+    isnt $guest->run('journalctl', '--list-catalog', $EXPLAINED)->status, 0, 'nothing to explain';
     my @found = split /\n/, $guest->must(qw(find /etc /run /usr /var -xdev -name),
         '*baton*', qw(-not -path /var/tmp/* -not -path /run/host/*));
     is_deeply \@found, ['/etc/baton', "$CONFIG.rpmsave"], 'what is left is the configuration';

@@ -141,7 +141,7 @@ subtest 'every connection ends for one reason' => sub {
     my $last = Baton::Metrics->scrape($server);
     my %unseen = map { ($_ => 1) } keys %{$last->family('connections_ended_total')};
     delete @unseen{keys %{$last->growth($first, 'connections_ended_total')}};
-    is_deeply [sort keys %unseen], [qw(drain_cut stopped_idle worker_died)], 'all but those of a stop and a crash';
+    is_deeply [sort keys %unseen], [qw(drain_cut stopped_idle tunnel_closed worker_died)], 'all but those of a stop, a crash and a tunnel';
 };
 
 subtest 'a worker that dies' => sub {

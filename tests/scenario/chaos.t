@@ -1,5 +1,6 @@
 # Workers of either generation are killed while connections move: at most what a killed one held
-# itself is lost. What lies in the inbox belongs to nobody and arrives.
+# itself is lost, of files as of tunnels and what else goes to backends. What lies in the inbox belongs
+# to nobody and arrives.
 #
 # BATON_CHAOS_ROUNDS is how many reloads (50); BATON_CHAOS_SEED repeats their choices.
 
@@ -8,6 +9,7 @@ use FindBin qw($Bin);
 use lib "$Bin/../lib";
 use Baton::Inbox   ();
 use Baton::Metrics ();
+use Baton::Origin  ();
 use Baton::Proc    qw(sockets_of state_of);
 use Baton::Test;
 use List::Util  qw(sample shuffle);
@@ -18,10 +20,17 @@ my $SLOW    = $ENV{BATON_TEST_SLOW} || 1;
 my $ROUNDS  = $ENV{BATON_CHAOS_ROUNDS} || 50 / $SLOW;
 my $SEED    = $ENV{BATON_CHAOS_SEED} // int 1e6 * rand;
 my $WORKERS = 3;
-my $CLIENTS = 120;
+my $CLIENTS = 180;
 my $REQUEST = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 my $LARGE   = join '', map { pack 'N', $_ } 1 .. 2 << 20;
 my $site    = folder('index.html' => 'home', 'large.bin' => $LARGE);
+
+my $NUMBERS = Baton::Origin::numbers(8 << 20);
+my $UPGRADE = join "\r\n", 'GET /websocket HTTP/1.1', 'Host: x', 'Connection: Upgrade',
+    'Upgrade: websocket', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Version: 13', '', '';
+my $PIECE   = 'x' x 1000;
+my $PIECES  = 10;
+my $origin  = Baton::Origin->start;
 
 srand $SEED;
 alarm 600 * $SLOW + $ROUNDS;
@@ -39,6 +48,17 @@ sub serve
             Admin=yes
             [Route site]
             Root=$site
+            [Route websocket]
+            Path=/websocket
+            Upstream=shop
+            [Route numbers]
+            Path=/slow
+            Upstream=shop
+            [Route upload]
+            Path=/upload
+            Upstream=shop
+            [Upstream shop]
+            Server=@{[$origin->address]}
             END
 }
 
@@ -72,7 +92,43 @@ my @kinds = (
             $c->{at} += 10_000;
         },
     },
+    {
+        begin => sub ($c) {
+            $c->send("GET /slow?size=8M&framing=length HTTP/1.1\r\nHost: x\r\n\r\n")->read_head(10);
+            $c->{at} = 0;
+        },
+        go_on => sub ($c) {
+            my $bytes = $c->read_bytes(10_000);
+            die 'other bytes from the backend' if $bytes ne substr $NUMBERS, $c->{at}, 10_000;
+            $c->{at} += 10_000;
+        },
+    },
+    {
+        begin => sub ($c) { die 'no upgrade' if $c->send($UPGRADE)->read_answer->status != 101 },
+        go_on => sub ($c) {
+            # A frame of text, the mask of which is all zero, and what comes back (RFC 6455 §5.2).
+            my $text = sprintf 'message %d', ++$c->{messages};
+            $c->send(pack('CCN', 0x81, 0x80 | length $text, 0) . $text);
+            die 'another echo' if $c->read_bytes(2 + length $text) ne pack('CC', 0x81, length $text) . $text;
+        },
+    },
+    {
+        begin => sub ($c) { begin_upload($c) },
+        go_on => sub ($c) {
+            $c->send($PIECE);
+            return if ++$c->{pieces} < $PIECES;
+            my ($length) = split ' ', $c->read_answer->body;
+            die 'another length' if $length != $PIECES * length $PIECE;
+            begin_upload($c);
+        },
+    },
 );
+
+sub begin_upload($c)
+{
+    $c->send("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: " . $PIECES * length($PIECE) . "\r\n\r\n");
+    $c->{pieces} = 0;
+}
 
 # The inode of the server's end of each connection, by the client's port: proc(5), /proc/net/tcp.
 # It stays the same wherever the connection moves, and is 0 when no process holds it any more, though
@@ -198,7 +254,7 @@ sub round($number)
     }
     @clients = @left;
     # One whose end is near has done its part.
-    for my $c (grep { ($_->{at} // 0) > length($LARGE) - 100_000 } @clients) {
+    for my $c (grep { ($_->{at} // 0) > 8_000_000 } @clients) {
         @clients = grep { $_ != $c } @clients;
     }
 }

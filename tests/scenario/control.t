@@ -71,10 +71,10 @@ subtest 'status' => sub {
 
 subtest 'garbage' => sub {
     my $unknown = "failed\nthis server does not know that request";
-    is ask($server, $_), $unknown, "'$_'" for 'what', 'Reload', ' reload', "reload\n", 'status  json', "\xff\xfe", 'x' x 62;
+    is ask($server, $_), $unknown, "'$_'" for 'what', 'Reload', ' reload', "reload\n", 'status  json', "\xff\xfe", 'x' x 319, 'pause', 'resume', 'pausenow x';
     is ask($server, $_), "failed\nthe request holds a NUL byte", 'NUL'
         for "reload\0", "stop\0", "status\0", "reload\0and more", "\0";
-    is ask($server, 'x' x $_), "failed\nthe request is too long", "$_ bytes" for 64, 65, 4096, 100_000;
+    is ask($server, 'x' x $_), "failed\nthe request is too long", "$_ bytes" for 320, 321, 4096, 100_000;
     is ask($server, ''), '', 'an empty message is an end';
     # Whoever does not wait for the answer.
     $server->connect_control->send($_)->close for ('status json') x 20, 'what';

@@ -3,6 +3,8 @@
 use v5.36;
 use FindBin qw($Bin);
 use lib "$Bin/../lib";
+use Baton::Backend ();
+use Baton::Http    ();
 use Baton::Loop    qw(watch unwatch);
 use Baton::Notify  ();
 use Baton::Process qw(pidfd);
@@ -316,6 +318,47 @@ subtest 'a server, here a false one' => sub {
     $server = start(environment => { ABRUPT => 1 }, config => '', sockets => $server->sockets);
     is $server->stop, 137, 'a second one on the same sockets, stopped';
     fails_with qr/baton ended instead:\n.*die|Died/is, sub { start() }, 'one that does not start';
+};
+
+# A client of one, and the request that it got.
+sub ask($backend, $bytes)
+{
+    my $client = Baton::Http->connect($backend->address)->send($bytes);
+    return ($client, $backend->wait_request);
+}
+
+subtest 'a backend' => sub {
+    my $backend = Baton::Backend->new(address => 'unix:' . scratch() . '/backend.sock');
+    my ($client, $request) = ask($backend, "PROXY UNKNOWN\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    is $client->read_answer->body, "hello\n", 'an answer';
+    is_deeply [map { $request->$_ } qw(method target proxy)], ['GET', '/a', 'PROXY UNKNOWN'], 'the request';
+    is $request->field('host'), 'x', 'a field';
+
+    $backend->answer_next(framing => 'chunked', body => 'abcde', chunk => 2, trailers => [Last => 1]);
+    $client->send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n");
+    my $answer = $client->read_answer;
+    is $answer->body, 'abcde', 'in chunks';
+    is_deeply $answer->{trailers}, [['Last', 1]], 'with trailers';
+    is $backend->wait_request->body, 'xyz', 'as the body of the request';
+
+    $backend->hold;
+    $request = $client->send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n") && $backend->wait_request;
+    ok $client->is_quiet, 'held';
+    $request->answer(status => 503, body => 'late', close => 1);
+    $answer = $client->read_answer;
+    is $answer->status, 503, 'answered late';
+    ok $answer->closes && $client->is_closed, 'and closed';
+
+    $backend->answer(sub ($request) { (body => 'x' x 1_000_000, cut => 999_000) });
+    ($client) = ask($backend, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    fails_with qr/ended after/, sub { $client->read_answer }, 'cut';
+    $backend->stop;
+    fails_with qr/connecting/, sub { Baton::Http->connect($backend->address) }, 'stopped';
+    $backend->listen->answer(body => 'again');
+    ($client) = ask($backend, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    is $client->read_answer->body, 'again', 'back';
+    ($client) = eval { ask($backend, "GET  / HTTP/1.1\r\n\r\n") };
+    like $@, qr/no request line/, 'no request';
 };
 
 subtest 'what can\'t be tested is skipped, but not in CI' => sub {

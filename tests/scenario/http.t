@@ -127,6 +127,40 @@ subtest 'pipelining' => sub {
     is $wrong, 0, '10,000 requests before the first answer is read';
 };
 
+subtest 'answers that leave together' => sub {
+    # What comes from no file is sent with the next answer, if that is here.
+    my $connection = $server->connect;
+    my $nothing    = request(GET => '/nothing');
+    my $file       = request(GET => '/1.txt');
+    my @statuses = (404, 404, 200, 404, 404, 404, 200);
+    $connection->send(join '', map { $_ == 404 ? $nothing : $file } @statuses);
+    is_deeply [map { $connection->read_answer->status } @statuses], \@statuses, 'with files between them';
+
+    my $post = request(POST => '/nothing', 'Content-Length: 5');
+    $connection->send($nothing x 3 . $post . 'he');
+    is $connection->read_answer->status, 404, 'they do not wait for a body' for 1 .. 3;
+    $connection->send('llo' . $nothing x 2 . substr $nothing, 0, 10);
+    is $connection->read_answer->status, $_, "nor for the rest of a head: $_" for 405, 404, 404;
+    $connection->send(substr $nothing, 10);
+    is $connection->read_answer->status, 404, 'which is answered when it is there';
+    $connection->send($nothing x 2 . "\r\n");
+    is $connection->read_answer->status, 404, 'nor for what follows an empty line' for 1 .. 2;
+    $connection->send($nothing x 2 . "GET /\r\n\r\n");
+    ends_with $connection, [404, 404, 505], 'and a refusal';
+
+    # While nobody reads, a body can find no room for the answers before it: then it is not waited for.
+    $connection = $server->connect(undef, receive_buffer => 4096);
+    my @round = ((404) x 300, 405);
+    my $round = $nothing x 300 . $post . 'hello';
+    $connection->send($round x 200);
+    my ($number, $answer, $wrong) = (0, undef, 0);
+    do {
+        $answer = $connection->read_answer;
+        $wrong++ if $answer->status != $round[$number++ % @round];
+    } until $answer->closes || $number == 200 * @round;
+    is $wrong, 0, "$number answers, each the right one";
+};
+
 # A body of this length in the chunked coding, in chunks of various sizes.
 sub chunked($length)
 {

@@ -30,7 +30,7 @@ sub long_options($text)
 
 subtest 'commands and options' => sub {
     my ($commands, $options) = $usage =~ /^Commands:\n(.*?)^Options:\n(.*?)^$/ms;
-    is_deeply unique(part_of('COMMANDS') =~ /^\.It Ic (\S+)$/mg),
+    is_deeply unique(part_of('COMMANDS') =~ /^\.It Ic (\S+)(?: Ar \S+)?$/mg),
         unique($commands =~ /^  (\S+)/mg), 'each command';
 
     my ($table) = $source =~ /struct option options\[\] = \{(.*?)\};/s;
@@ -69,9 +69,12 @@ sub metrics_of_page
 subtest 'metrics' => sub {
     my $site   = folder('index.html' => 'hello');
     my $server = start(
-        config  => "[Listen http]\n[Listen admin]\nAdmin=yes\n[Route site]\nRoot=$site\n",
+        config  => "[Listen http]\n[Listen admin]\nAdmin=yes\n[Route site]\nRoot=$site\n"
+            . "[Route shop]\nPath=/shop\nUpstream=shop\n[Upstream shop]\nServer=unix:/run/shop.sock\n",
         sockets => [http => '127.0.0.1:0', admin => '127.0.0.1:0']);
     my $body    = $server->connect('admin')->get('/metrics', Connection => 'close')->body;
+    # Those that name an upstream and a server are the configuration's.
+    $body =~ s/\{upstream="[^"]*"(?:,server="[^"]*")?(?:,(.*))?\}/length($1 \/\/ '') ? "{$1}" : ''/ge;
     my @printed = map {s/\{(\w+)="(\w+)"\}/ $1 $2/r} $body =~ /^(baton_\w+(?:\{.*?\})?) /mg;
     is_deeply metrics_of_page(), \@printed, 'each, with its labels, in their order';
 
@@ -86,7 +89,7 @@ sub fixed_parts($format)
 {
     $format =~ s/\\"/"/g;
     $format =~ s/(?<=[a-z])%s(?=[ ;,:]|$)/s/g;
-    return grep {length} map {s/^\s+|\s+$//gr} split /%[a-z]*/, $format;
+    return grep {length} map {s/^\s+|\s+$//gr} split /%(?:\.\*)?[a-z]*/, $format;
 }
 
 # String literals, those side by side as one; a PRIu64 among them is part of a "%".
@@ -107,8 +110,8 @@ subtest 'messages' => sub {
 
     my $told   = join "\n", map {"@$_"} @items;
     my @logged = map { join '', map { substr $_, 1, -1 } /($literal)/g }
-        $source =~ /\blog_(?:error|warning|notice|info)\(\s*($literal(?:\s*(?:PRI\w+\s*)?$literal)*)/g;
-    cmp_ok @logged, '>', 20, 'the program logs';
+        $source =~ /\blog_(?:(?:error|warning|notice|info)\(|explained\(\w+, \w+,)\s*($literal(?:\s*(?:PRI\w+\s*)?$literal)*)/g;
+    cmp_ok @logged, '>', 30, 'the program logs';
     is_deeply [grep { index($told, $_) < 0 } map { fixed_parts($_) } @logged], [],
         'all that is logged is there';
 };

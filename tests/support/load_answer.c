@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "websocket.h"
+
 #define SECTION_MAX (64 * 1024)
 
 void answer_begin(struct answer *answer, bool to_head)
@@ -109,7 +111,7 @@ static int read_status_line(struct answer *answer, struct span line, struct reas
             return malformed(reason, "a status code that is not a number");
         status = status * 10 + (unsigned)(line.at[i] - '0');
     }
-    if (status < 100 || status > 599 || status == 101) /* 101: nothing here asks for an upgrade */
+    if (status < 100 || status > 599 || (status == 101 && !answer->to_upgrade))
         return malformed(reason, "a status code that cannot be");
     answer->status = status;
     answer->http10 = line.at[7] == '0';
@@ -125,6 +127,8 @@ static void read_connection(struct answer *answer, struct span value)
             answer->says_close = true;
         else if (span_equal_case(option, SPAN("keep-alive")))
             answer->says_keep = true;
+        else if (span_equal_case(option, SPAN("upgrade")))
+            answer->says_upgrade = true;
     }
 }
 
@@ -145,6 +149,10 @@ static int read_framing(
         answer->chunked = true;
     } else if (span_equal_case(name, SPAN("connection"))) {
         read_connection(answer, value);
+    } else if (span_equal_case(name, SPAN("upgrade"))) {
+        answer->is_websocket = span_equal_case(value, SPAN("websocket"));
+    } else if (span_equal_case(name, SPAN("sec-websocket-accept"))) {
+        answer->is_accepted = span_equal(value, SPAN(WEBSOCKET_ACCEPT));
     }
     return 0;
 }
@@ -169,20 +177,24 @@ static int read_field(struct answer *answer, struct span line, struct reason *re
 /* The empty line: how the content is framed, RFC 9112 §6.3. */
 static int end_head(struct answer *answer, struct reason *reason)
 {
-    bool interim = answer->status < 200;
+    bool switches = answer->status == 101, interim = answer->status < 200 && !switches;
 
     if (answer->chunked && (answer->has_length || answer->http10))
         return malformed(reason, "Transfer-Encoding beside Content-Length, or in HTTP/1.0");
-    if ((interim || answer->status == 204) && (answer->chunked || answer->has_length))
+    if (switches && !(answer->says_upgrade && answer->is_websocket && answer->is_accepted))
+        return malformed(reason, "a handshake that is not the answer to ours (RFC 6455 §4.1)");
+    if ((interim || switches || answer->status == 204) && (answer->chunked || answer->has_length))
         return malformed(reason, "Content-Length or Transfer-Encoding with a status of no content");
     if (interim) {
         uint64_t bytes = answer->bytes;
+        bool to_upgrade = answer->to_upgrade;
         answer_begin(answer, answer->to_head);
+        answer->to_upgrade = to_upgrade;
         answer->bytes = bytes;
         return 0;
     }
     answer->left = answer->length;
-    if (answer->to_head || answer->status == 204 || answer->status == 304)
+    if (answer->to_head || switches || answer->status == 204 || answer->status == 304)
         answer->state = ANSWER_WHOLE;
     else if (answer->chunked)
         answer->state = ANSWER_CHUNK_SIZE;
@@ -287,7 +299,7 @@ bool answer_ends_by_close(const struct answer *answer)
 bool answer_is_last(const struct answer *answer)
 {
     bool framed = answer->chunked || answer->has_length || answer->to_head ||
-                  answer->status == 204 || answer->status == 304;
+                  answer->status == 101 || answer->status == 204 || answer->status == 304;
 
     if (!framed || answer->says_close)
         return true;

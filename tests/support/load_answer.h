@@ -27,8 +27,10 @@ enum answer_state {
 struct answer {
     enum answer_state state;
     bool to_head;                       /* answers a HEAD request: never has content */
+    bool to_upgrade;                    /* ... or the handshake of websocket.h: 101 ends it */
     bool http10, says_close, says_keep; /* the version and the Connection field */
     bool has_length, chunked;
+    bool says_upgrade, is_websocket, is_accepted; /* of the handshake, RFC 6455 §4.1 */
     unsigned status;
     uint64_t length;    /* Content-Length, if has_length */
     uint64_t left;      /* bytes still to come of the content or of the chunk */

@@ -9,31 +9,16 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "load_arrival.h"
+#include "load_random.h"
 #include "load_run.h"
 
 /* After a failure, so that a server that is down is not asked as fast as the CPU allows. */
 #define FAILURE_PAUSE_USEC (10 * USEC_PER_MSEC)
 #define DIAL_AGAIN_USEC USEC_PER_MSEC
-/* A download reads so often at the most, and makes up for no more time lost than between two. */
-#define READS_PER_SEC 20
-
-static void rest(struct client *client);
-static void retry(struct client *client);
-
-/* xorshift64*, Vigna 2016 */
-static uint64_t random_between(struct client *client, struct range range)
-{
-    uint64_t x = client->random;
-
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    client->random = x;
-    return range.low + (x * UINT64_C(0x2545F4914F6CDD1D) >> 11) % (range.high - range.low + 1);
-}
 
 /* The only place where the state changes. */
-static void enter(struct client *client, enum client_state state)
+void client_enter(struct client *client, enum client_state state)
 {
     assert(client->state != CLIENT_DONE); /* it has been counted out */
     client->state = state;
@@ -44,11 +29,23 @@ static bool timer_runs(const struct client *client)
     return ev_is_active(&client->timer);
 }
 
-static void start_timer(struct client *client, uint64_t usec)
+void client_start_timer(struct client *client, uint64_t usec)
 {
     ev_timer_stop(client->run->loop, &client->timer);
     ev_timer_set(&client->timer, usec_to_seconds(usec), 0.);
     ev_timer_start(client->run->loop, &client->timer);
+}
+
+/* Whether messages go through it, not requests. */
+bool client_is_tunnel(const struct client *client)
+{
+    return client->upgraded || client->group->kind == GROUP_RAW;
+}
+
+/* What a tunnel owes beside what is asked: pongs. */
+static int events_owed(const struct client *client)
+{
+    return client->tunnel.out.length > client->tunnel.sent ? EV_WRITE : 0;
 }
 
 /* Which events matter, from the state alone. EV_READ also tells of a close. */
@@ -60,12 +57,12 @@ static int events_wanted(const struct client *client)
     case CLIENT_CONNECTING:
         return EV_WRITE;
     case CLIENT_SENDING: /* between two pieces the timer decides */
-        return client->group->kind == GROUP_SLOWHEAD ? EV_READ : EV_READ | EV_WRITE;
+        return timer_runs(client) ? EV_READ : EV_READ | EV_WRITE;
     case CLIENT_RECEIVING: /* in the pause of a download nothing is read */
-        return timer_runs(client) ? 0 : EV_READ;
+        return timer_runs(client) ? 0 : EV_READ | events_owed(client);
     case CLIENT_RESTING:
     case CLIENT_CLOSING:
-        return EV_READ;
+        return EV_READ | events_owed(client);
     case CLIENT_DONE:
         return 0;
     }
@@ -87,22 +84,24 @@ static void watch(struct client *client)
     ev_io_start(client->run->loop, &client->io);
 }
 
-static void drop_connection(struct client *client)
+void client_drop(struct client *client)
 {
     ev_io_stop(client->run->loop, &client->io);
     client->fd = fd_close(client->fd);
+    client->upgraded = false;
+    tunnel_reset(&client->tunnel);
 }
 
-static void finish(struct client *client)
+void client_finish(struct client *client)
 {
-    drop_connection(client);
+    client_drop(client);
     ev_timer_stop(client->run->loop, &client->timer);
     run_expect_nothing(client);
-    enter(client, CLIENT_DONE);
+    client_enter(client, CLIENT_DONE);
     run_client_done(client->run);
 }
 
-static void count_failure(struct client *client, enum failure failure, const char *what)
+void client_count_failure(struct client *client, enum failure failure, const char *what)
 {
     client->group->tally.failures[failure]++;
     run_record(client->run, client, failure_name(failure), what);
@@ -112,17 +111,17 @@ static void count_failure(struct client *client, enum failure failure, const cha
  * The connection is of no more use: every request on it that has no answer has failed; where none
  * was open, the connection itself has.
  */
-static void fail(struct client *client, enum failure failure, const char *what)
+void client_fail(struct client *client, enum failure failure, const char *what)
 {
     unsigned open = client->batch - client->next;
 
     client->group->tally.unanswered += open;
     for (unsigned i = 0; i < open || i == 0; i++)
-        count_failure(client, failure, what);
+        client_count_failure(client, failure, what);
     client->next = client->batch;
     run_settled(client->run, client, false);
-    drop_connection(client);
-    retry(client);
+    client_drop(client);
+    client_retry(client);
 }
 
 static void fail_errno(
@@ -131,7 +130,7 @@ static void fail_errno(
     char what[FAILURE_TEXT];
 
     (void)snprintf(what, sizeof what, "%s %s", strerror(error), while_what);
-    fail(client, failure, what);
+    client_fail(client, failure, what);
 }
 
 /* Nothing was asked, and the server closed the connection or reset it. An idle client connects
@@ -142,15 +141,13 @@ static void lose_resting(struct client *client, int error)
     if (!client->run->options->allow_close_idle)
         run_record(client->run, client, "closed_idle",
             error ? strerror(error) : "closed by the server, unannounced, with no request open");
-    drop_connection(client);
+    client_drop(client);
     if (client->group->kind == GROUP_IDLE)
-        rest(client);
+        client_rest(client);
 }
 
-static void complete(struct client *client);
-
 /* The server has ended the connection: @error is 0 at the end of the stream, else an errno. */
-static void lose(struct client *client, int error)
+void client_lose(struct client *client, int error)
 {
     char what[FAILURE_TEXT];
 
@@ -159,212 +156,114 @@ static void lose(struct client *client, int error)
     if (client->state == CLIENT_CLOSING) {
         if (error != 0)
             return fail_errno(client, FAILURE_RESET, error, "after the last answer");
-        drop_connection(client);
-        return rest(client);
+        if (client->upgraded && !client->tunnel.closed)
+            return client_fail(client, FAILURE_CLOSED_EARLY, "closed without a Close frame");
+        client_drop(client);
+        return client_rest(client);
     }
     if (error == 0 && answer_ends_by_close(&client->answer)) {
-        complete(client);
-        drop_connection(client);
-        return rest(client);
+        arrival_complete(client);
+        client_drop(client);
+        return client_rest(client);
     }
     (void)snprintf(what, sizeof what, "%s after %" PRIu64 " bytes of the answer%s",
-        error ? strerror(error) : "closed by the server", client->answer.bytes,
+        error ? strerror(error) : "closed by the server",
+        client_is_tunnel(client) ? client->tunnel.received : client->answer.bytes,
         client->state == CLIENT_SENDING ? ", with the request not sent in full" : "");
-    fail(client, error ? FAILURE_RESET : FAILURE_CLOSED_EARLY, what);
-}
-
-/* Answered before the request was sent in full: that can only be a refusal. */
-static bool is_early(const struct client *client, unsigned request)
-{
-    return client->sent < client->group->ends[request + 1];
-}
-
-/* A whole answer fails for one thing at the most. */
-static void judge(struct client *client)
-{
-    enum failure failure;
-    struct reason reason;
-
-    if (!group_judge(client->group, &client->answer, &client->comparison, &failure, &reason))
-        count_failure(client, failure, reason.text);
-    else if (is_early(client, client->next))
-        count_failure(client, FAILURE_BAD_RESPONSE, "answered before the request was sent in full");
-}
-
-static bool connection_ends(const struct client *client)
-{
-    return client->group->kind == GROUP_CONNECT || answer_is_last(&client->answer);
-}
-
-static void begin_answer(struct client *client)
-{
-    answer_begin(&client->answer, client->group->to_head);
-    comparison_begin(&client->comparison, group_expectation(client->group, client->next));
-}
-
-/* An answer is whole. */
-static void complete(struct client *client)
-{
-    struct tally *tally = &client->group->tally;
-    uint64_t now = clock_monotonic_usec();
-
-    tally->responses++;
-    tally->statuses[client->answer.status]++;
-    histogram_add(&tally->latency, now > client->begin_usec ? now - client->begin_usec : 0);
-    judge(client);
-    client->next++;
-    run_settled(client->run, client, true);
-    if (connection_ends(client)) {
-        tally->unprocessed += client->batch - client->next;
-        client->next = client->batch;
-        if (client->group->kind == GROUP_CONNECT)
-            tally->closed_requested++;
-        else
-            tally->closed_announced++;
-    } else if (client->next < client->batch) {
-        begin_answer(client);
-    }
-}
-
-/* The last answer of a batch is whole; a @surplus followed it. */
-static void end_batch(struct client *client, bool surplus)
-{
-    ev_timer_stop(client->run->loop, &client->timer);
-    if (surplus)
-        return fail(client, FAILURE_BAD_RESPONSE, "bytes after the end of the answer");
-    if (connection_ends(client)) {
-        enter(client, CLIENT_CLOSING);
-        return run_expect(client->run, client);
-    }
-    if (client->sent < client->send_end) { /* judged already; the rest cannot be sent any more */
-        drop_connection(client);
-        return retry(client);
-    }
-    rest(client);
-}
-
-static void pause_download(struct client *client, size_t length)
-{
-    uint64_t rate = client->group->rate, now = clock_monotonic_usec();
-    uint64_t earliest = now - USEC_PER_SEC / READS_PER_SEC;
-
-    if (client->read_usec < earliest)
-        client->read_usec = earliest;
-    client->read_usec += length * USEC_PER_SEC / rate;
-    if (client->read_usec > now)
-        start_timer(client, client->read_usec - now);
-}
-
-static bool is_throttled(const struct client *client)
-{
-    return client->group->rate > 0 && !client->run->unthrottled;
-}
-
-static size_t read_limit(const struct client *client)
-{
-    size_t all = sizeof client->run->bytes, some = client->group->rate / READS_PER_SEC;
-
-    if (!is_throttled(client) || some > all)
-        return all;
-    return some > 0 ? some : 1;
-}
-
-static void take_content(struct client *client, struct span content)
-{
-    comparison_feed(&client->comparison, content);
-    if (client->group->kind != GROUP_DOWNLOAD)
-        return;
-    run_settled(client->run, client, true);
-    run_expect(client->run, client);
-}
-
-static void take_answers(struct client *client, struct span bytes)
-{
-    struct span content;
-    struct reason reason = {"out of memory"};
-
-    for (;;) {
-        int r = answer_feed(&client->answer, &bytes, &content, &reason);
-        if (r < 0)
-            return fail(client, FAILURE_BAD_RESPONSE, reason.text);
-        if (r == 0)
-            return;
-        if (r == ANSWER_CONTENT) {
-            take_content(client, content);
-            continue;
-        }
-        complete(client);
-        if (client->next == client->batch)
-            return end_batch(client, bytes.length > 0);
-        if (is_early(client, client->next - 1))
-            return fail(client, FAILURE_BAD_RESPONSE, "an answer to an earlier request came early");
-    }
-}
-
-static void receive(struct client *client)
-{
-    ssize_t n = recv(client->fd, client->run->bytes, read_limit(client), 0);
-
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0)
-        return lose(client, n < 0 ? errno : 0);
-    client->group->tally.bytes += (uint64_t)n;
-    if (client->state == CLIENT_RESTING || client->state == CLIENT_CLOSING)
-        return fail(client, FAILURE_BAD_RESPONSE, "bytes with no request open");
-    take_answers(client, (struct span){client->run->bytes, (size_t)n});
-    if (client->state == CLIENT_RECEIVING && is_throttled(client))
-        pause_download(client, (size_t)n);
+    client_fail(client, error ? FAILURE_RESET : FAILURE_CLOSED_EARLY, what);
 }
 
 /* Sends what is left of the batch, or the next piece of it. */
 static void transmit(struct client *client)
 {
     const struct group *group = client->group;
-    bool slow = group->kind == GROUP_SLOWHEAD;
+    bool slow = group->piece.high > 0 && !client->run->unthrottled;
     size_t length = client->send_end - client->sent;
     uint64_t now = slow ? clock_monotonic_usec() : 0;
 
-    enter(client, CLIENT_SENDING);
+    client_enter(client, CLIENT_SENDING);
     if (slow) {
-        size_t piece = random_between(client, group->piece);
+        size_t piece = random_between(&client->random, group->piece);
         length = piece < length ? piece : length;
     }
     ssize_t n = send(client->fd, group->requests.bytes + client->sent, length, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return lose(client, errno);
+        return client_lose(client, errno);
     client->sent += n > 0 ? (size_t)n : 0;
+    if (group->kind == GROUP_UPLOAD && n > 0) /* its timeout counts from the last piece */
+        run_expect(client->run, client);
     if (client->sent == client->send_end) {
-        enter(client, CLIENT_RECEIVING);
+        client_enter(client, CLIENT_RECEIVING);
         if (slow) /* its own slowness is none of the server's */
             client->begin_usec = now;
     } else if (slow) {
-        start_timer(client, random_between(client, group->gap_usec));
+        client_start_timer(client, random_between(&client->random, group->gap_usec));
     }
+}
+
+/* Sends what is left of the message, and of what else the tunnel owes. */
+static void transmit_messages(struct client *client)
+{
+    struct span unsent = tunnel_unsent(&client->tunnel);
+    ssize_t n = send(client->fd, unsent.at, unsent.length, MSG_NOSIGNAL);
+
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return client_lose(client, errno);
+    tunnel_note_sent(&client->tunnel, n > 0 ? (size_t)n : 0);
+    if (client->state == CLIENT_SENDING && tunnel_unsent(&client->tunnel).length == 0)
+        client_enter(client, CLIENT_RECEIVING);
+}
+
+/* Says what the batch is made of, on a connection that is there. */
+static void speak(struct client *client)
+{
+    struct group *group = client->group;
+
+    if (!client_is_tunnel(client))
+        return transmit(client);
+    client_enter(client, CLIENT_SENDING);
+    if (tunnel_say(&client->tunnel, &group->phrases, &client->random) < 0)
+        return client_fail(client, FAILURE_BAD_RESPONSE, "no memory for a message");
+    transmit_messages(client);
+}
+
+/* The end of a tunnel, from our side. */
+static void part(struct client *client)
+{
+    client_enter(client, CLIENT_CLOSING);
+    run_expect(client->run, client);
+    client->group->tally.closed_requested++;
+    if (!client->upgraded)
+        (void)shutdown(client->fd, SHUT_WR); /* it may be lost already: then that is read */
+    else if (tunnel_say_close(&client->tunnel) < 0)
+        client_fail(client, FAILURE_BAD_RESPONSE, "no memory for a message");
+    else
+        transmit_messages(client);
 }
 
 static void connected(struct client *client)
 {
     client->group->tally.connections_opened++;
-    transmit(client);
+    speak(client);
 }
 
 static void fail_connect(struct client *client, int error)
 {
     bool refused = error == ECONNREFUSED;
 
-    fail(client, refused ? FAILURE_CONNECT_REFUSED : FAILURE_CONNECT_FAILED, strerror(error));
+    client_fail(
+        client, refused ? FAILURE_CONNECT_REFUSED : FAILURE_CONNECT_FAILED, strerror(error));
 }
 
 static void dial(struct client *client)
 {
-    int r = dialer_dial(&client->run->dialer, (int)client->group->receive_buffer, &client->fd);
+    int r = dialer_dial(&client->group->dialer, (int)client->group->receive_buffer, &client->fd);
 
-    enter(client, CLIENT_CONNECTING);
+    client_enter(client, CLIENT_CONNECTING);
     if (r < 0)
         fail_connect(client, -r);
     else if (r == DIAL_FULL)
-        start_timer(client, DIAL_AGAIN_USEC);
+        client_start_timer(client, DIAL_AGAIN_USEC);
     else if (r == 0)
         connected(client);
 }
@@ -394,7 +293,7 @@ static void begin(struct client *client)
     unsigned batch = client->final ? 1 : run_take_requests(run, client->group->depth);
 
     if (batch == 0)
-        return finish(client);
+        return client_is_tunnel(client) && client->fd >= 0 ? part(client) : client_finish(client);
     client->group->tally.requests += batch;
     client->batch = batch;
     client->next = 0;
@@ -406,12 +305,12 @@ static void begin(struct client *client)
         client->due += run->paced_count;
         run->due_begun++;
     }
-    begin_answer(client);
+    arrival_begin(client);
     run_expect(run, client);
     if (client->fd < 0)
         dial(client);
     else
-        transmit(client);
+        speak(client);
 }
 
 /* How long until the next request; USEC_INFINITY: until client_take_turn() or client_stop(). */
@@ -420,7 +319,7 @@ static uint64_t think(struct client *client)
     if (client->group->kind == GROUP_IDLE)
         return client->fd >= 0 ? USEC_INFINITY : 0;
     if (!is_paced(client))
-        return random_between(client, client->group->think_usec);
+        return random_between(&client->random, client->group->think_usec);
     if (!client->answered)
         return 0;
     if (!run_is_paced(client->run))
@@ -428,32 +327,42 @@ static uint64_t think(struct client *client)
     return run_due_usec(client->run, client->due) > clock_monotonic_usec() ? USEC_INFINITY : 0;
 }
 
+/* The run is over: who was silent, or has a tunnel, makes sure that the connection is still good.
+ */
+static void wind_up(struct client *client)
+{
+    bool idle = client->group->kind == GROUP_IDLE, tunnel = client_is_tunnel(client);
+
+    if (client->fd < 0 || (!idle && !tunnel) || (idle && client->final))
+        return client_finish(client);
+    if (client->final)
+        return part(client);
+    client->final = true;
+    begin(client);
+}
+
 /* No request is open any more: the next one comes after @wait_usec, unless the run is over. */
 static void rest_for(struct client *client, uint64_t wait_usec)
 {
-    enter(client, CLIENT_RESTING);
+    client_enter(client, CLIENT_RESTING);
     ev_timer_stop(client->run->loop, &client->timer);
     run_expect_nothing(client);
-    if (client->run->stopping) {
-        if (client->group->kind != GROUP_IDLE || client->final || client->fd < 0)
-            return finish(client);
-        client->final = true;
-        return begin(client);
-    }
+    if (client->run->stopping)
+        return wind_up(client);
     if (wait_usec == 0)
         begin(client);
     else if (wait_usec != USEC_INFINITY)
-        start_timer(client, wait_usec);
+        client_start_timer(client, wait_usec);
 }
 
 /* After an answer. */
-static void rest(struct client *client)
+void client_rest(struct client *client)
 {
     rest_for(client, think(client));
 }
 
 /* After a failure: who has a plan keeps to it. */
-static void retry(struct client *client)
+void client_retry(struct client *client)
 {
     uint64_t wait = is_paced(client) ? think(client) : 0;
 
@@ -467,10 +376,12 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
     (void)loop;
     if (client->state == CLIENT_CONNECTING)
         end_dial(client);
-    else if (client->state == CLIENT_SENDING && !(events & EV_READ))
+    else if (!(events & EV_READ) && client_is_tunnel(client))
+        transmit_messages(client);
+    else if (!(events & EV_READ))
         transmit(client);
     else
-        receive(client);
+        arrival_receive(client);
     watch(client);
 }
 
@@ -510,9 +421,10 @@ void client_init(
 
 void client_clear(struct client *client)
 {
-    drop_connection(client);
+    client_drop(client);
     ev_timer_stop(client->run->loop, &client->timer);
     answer_clear(&client->answer);
+    events_clear(&client->events);
 }
 
 void client_start(struct client *client)
@@ -551,7 +463,7 @@ static void catch_up(struct client *client)
     }
     do {
         before = tally->bytes;
-        receive(client);
+        arrival_receive(client);
     } while (is_overdue(client) && tally->bytes > before);
 }
 
@@ -571,18 +483,20 @@ void client_expire(struct client *client)
     if (is_overdue(client)) {
         (void)snprintf(what, sizeof what, "waited for %s; %" PRIu64 " bytes of an answer came",
             awaited[client->state], client->answer.bytes);
-        fail(client, FAILURE_TIMEOUT, what);
+        client_fail(client, FAILURE_TIMEOUT, what);
     }
     watch(client);
 }
 
 void client_stop(struct client *client)
 {
-    if (client->state != CLIENT_RESTING) /* rest() will know */
+    if (client->group->kind == GROUP_EVENTS && client->state != CLIENT_RESTING)
+        client->final = true;
+    if (client->state != CLIENT_RESTING) /* client_rest() will know */
         return;
     if (client->fd >= 0) /* a close that has happened by now still counts */
-        receive(client);
+        arrival_receive(client);
     if (client->state == CLIENT_RESTING)
-        rest(client);
+        client_rest(client);
     watch(client);
 }

@@ -6,8 +6,10 @@
 
 #include "base/list.h"
 #include "load_answer.h"
+#include "load_events.h"
 #include "load_expectation.h"
 #include "load_group.h"
+#include "load_tunnel.h"
 
 struct run;
 
@@ -16,13 +18,15 @@ enum client_state {
     CLIENT_CONNECTING, /* a request is counted from here on */
     CLIENT_SENDING,
     CLIENT_RECEIVING,
-    CLIENT_CLOSING, /* the last answer is whole: the server's close is awaited */
+    CLIENT_CLOSING, /* the last answer is whole, or a tunnel's end was said: the server's close is
+                       awaited */
     CLIENT_DONE,
 };
 
 /*
  * One client of the server: at most one connection, with at most one batch of requests on it (a
- * batch is one request, but for pipelines).
+ * batch is one request, but for pipelines). In a tunnel a message is a request, and its echo the
+ * answer.
  */
 struct client {
     struct run *run;
@@ -37,7 +41,9 @@ struct client {
     uint64_t random; /* the state of its random numbers */
     uint64_t due;    /* number of its next request in the plan of --rate */
     bool settled, answered;
-    bool final; /* makes, or has made, an idle client's last request */
+    bool final; /* makes, or has made, the last request of an idle client or in a tunnel; events:
+                   the next one is the last */
+    bool upgraded;
 
     /* The batch: requests 0 to batch - 1, of which answers 0 to next - 1 have arrived. */
     unsigned batch, next;
@@ -45,7 +51,10 @@ struct client {
     size_t sent, send_end; /* in the group's requests */
     struct answer answer;
     struct comparison comparison;
-    uint64_t read_usec; /* download: when what was read so far is due at its rate */
+    uint64_t read_usec; /* download: when what was read so far is due at its rate; events: when the
+                           first one came */
+    struct events events;
+    struct tunnel tunnel;
 };
 
 void client_init(
@@ -59,3 +68,24 @@ void client_take_turn(struct client *client);
 void client_expire(struct client *client);
 /* The run is over: finishes the requests it has begun, and is done. */
 void client_stop(struct client *client);
+
+/* For load_arrival.h: */
+
+/* The only place where the state changes. */
+void client_enter(struct client *client, enum client_state state);
+/* Whether messages go through it, not requests. */
+bool client_is_tunnel(const struct client *client);
+void client_start_timer(struct client *client, uint64_t usec);
+void client_drop(struct client *client);
+void client_finish(struct client *client);
+void client_count_failure(struct client *client, enum failure failure, const char *what);
+/*
+ * The connection is of no more use: every request on it that has no answer has failed; where none
+ * was open, the connection itself has.
+ */
+void client_fail(struct client *client, enum failure failure, const char *what);
+/* The server has ended the connection: @error is 0 at the end of the stream, else an errno. */
+void client_lose(struct client *client, int error);
+/* No request is open any more: after an answer, and after a failure. */
+void client_rest(struct client *client);
+void client_retry(struct client *client);

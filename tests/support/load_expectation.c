@@ -6,12 +6,9 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "fnv.h"
 
 #define FILE_MAX (SIZE_MAX / 4)
-
-/* http://www.isthe.com/chongo/tech/comp/fnv/ */
-#define FNV_OFFSET UINT64_C(0xcbf29ce484222325)
-#define FNV_PRIME UINT64_C(0x100000001b3)
 
 int expectation_of_text(struct expectation *expectation, const char *text)
 {
@@ -69,8 +66,7 @@ void comparison_feed(struct comparison *comparison, struct span content)
     if (comparison->expectation->kind == EXPECT_BYTES)
         compare_bytes(comparison, content);
     if (comparison->expectation->kind == EXPECT_HASH)
-        for (size_t i = 0; i < content.length; i++)
-            comparison->hash = (comparison->hash ^ (unsigned char)content.at[i]) * FNV_PRIME;
+        comparison->hash = fnv_add(comparison->hash, content);
     comparison->length += content.length;
 }
 

@@ -3,15 +3,19 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/span.h"
+#include "load_request.h"
 
 #define CLIENTS_MAX 1000000
 #define PIECE_MAX 65536
 #define DOWNLOAD_RECEIVE_BUFFER 16384
+#define MESSAGE_MAX (16 << 20)
+#define UPLOAD_MAX (1 << 30)
 
 static const char *const kind_names[GROUP_KINDS] = {
     [GROUP_KEEPALIVE] = "keepalive",
@@ -20,6 +24,11 @@ static const char *const kind_names[GROUP_KINDS] = {
     [GROUP_DOWNLOAD] = "download",
     [GROUP_PIPELINE] = "pipeline",
     [GROUP_IDLE] = "idle",
+    [GROUP_SLOW] = "slow",
+    [GROUP_UPLOAD] = "upload",
+    [GROUP_EVENTS] = "events",
+    [GROUP_WEBSOCKET] = "websocket",
+    [GROUP_RAW] = "raw",
 };
 
 const char *group_kind_name(enum group_kind kind)
@@ -126,26 +135,59 @@ static int set_depth(struct group *group, struct span value)
     return r;
 }
 
+static int set_size(struct group *group, struct span value)
+{
+    uint64_t least = group->kind == GROUP_RAW; /* nothing has no echo */
+    int r = quantity_size_range(value, &group->size);
+
+    if (r < 0)
+        return r;
+    if (group->kind == GROUP_UPLOAD)
+        return group->size.low < group->size.high || group->size.high > UPLOAD_MAX ? -ERANGE : 0;
+    return group->size.low < least || group->size.high > MESSAGE_MAX ? -ERANGE : 0;
+}
+
+static int set_coding(struct group *group, struct span value)
+{
+    group->chunked = span_equal(value, SPAN("chunked"));
+    return group->chunked || span_equal(value, SPAN("length")) ? 0 : -EINVAL;
+}
+
+static int set_target(struct group *group, struct span value)
+{
+    char text[ADDRESS_TEXT_MAX] = "";
+
+    if (value.length >= sizeof text)
+        return -ERANGE;
+    memcpy(text, value.at, value.length);
+    return address_parse(text, &group->target, NULL);
+}
+
 #define ALL_KINDS ((1u << GROUP_KINDS) - 1)
 #define KIND(name) (1u << GROUP_##name)
+#define TUNNELS (KIND(WEBSOCKET) | KIND(RAW))
+#define PLAIN_KINDS (ALL_KINDS & ~(TUNNELS | KIND(EVENTS) | KIND(UPLOAD)))
 
 static const struct {
     struct span name;
     unsigned kinds;
     int (*set)(struct group *group, struct span value);
 } keys[] = {
-    {SPAN("path"), ALL_KINDS, set_path},
-    {SPAN("method"), ALL_KINDS, set_method},
-    {SPAN("status"), ALL_KINDS, set_status},
-    {SPAN("expect"), ALL_KINDS, set_expect},
-    {SPAN("file"), ALL_KINDS, set_file},
-    {SPAN("hash"), ALL_KINDS, set_hash},
-    {SPAN("think"), ALL_KINDS & ~KIND(IDLE), set_think},
-    {SPAN("piece"), KIND(SLOWHEAD), set_piece},
-    {SPAN("gap"), KIND(SLOWHEAD), set_gap},
+    {SPAN("path"), ALL_KINDS & ~KIND(RAW), set_path},
+    {SPAN("method"), PLAIN_KINDS, set_method},
+    {SPAN("status"), PLAIN_KINDS, set_status},
+    {SPAN("expect"), PLAIN_KINDS, set_expect},
+    {SPAN("file"), PLAIN_KINDS, set_file},
+    {SPAN("hash"), PLAIN_KINDS, set_hash},
+    {SPAN("think"), ALL_KINDS & ~(KIND(IDLE) | KIND(EVENTS)), set_think},
+    {SPAN("piece"), KIND(SLOWHEAD) | KIND(UPLOAD), set_piece},
+    {SPAN("gap"), KIND(SLOWHEAD) | KIND(UPLOAD), set_gap},
     {SPAN("rate"), KIND(DOWNLOAD), set_rate},
-    {SPAN("rcvbuf"), KIND(DOWNLOAD), set_receive_buffer},
+    {SPAN("rcvbuf"), KIND(DOWNLOAD) | KIND(SLOW) | KIND(EVENTS) | TUNNELS, set_receive_buffer},
     {SPAN("depth"), KIND(PIPELINE), set_depth},
+    {SPAN("size"), KIND(UPLOAD) | TUNNELS, set_size},
+    {SPAN("coding"), KIND(UPLOAD), set_coding},
+    {SPAN("to"), ALL_KINDS, set_target},
 };
 
 static int parse_key(struct group *group, struct span setting, struct reason *reason)
@@ -181,6 +223,33 @@ static int parse_kind(struct span text, enum group_kind *ret)
     return -EINVAL;
 }
 
+static void set_defaults(struct group *group)
+{
+    switch (group->kind) {
+    case GROUP_PIPELINE:
+        group->depth = 4;
+        break;
+    case GROUP_DOWNLOAD:
+        group->receive_buffer = DOWNLOAD_RECEIVE_BUFFER;
+        break;
+    case GROUP_SLOWHEAD:
+        group->piece = (struct range){1, 5};
+        break;
+    case GROUP_UPLOAD:
+        group->size = (struct range){65536, 65536};
+        break;
+    case GROUP_WEBSOCKET:
+        group->status = 101;
+        group->size = (struct range){0, 4096};
+        break;
+    case GROUP_RAW:
+        group->size = (struct range){1, 4096};
+        break;
+    default:
+        break;
+    }
+}
+
 static int parse(struct group *group, struct reason *reason)
 {
     struct span rest = span_of(group->text), kind = span_cut(&rest, ':');
@@ -192,10 +261,7 @@ static int parse(struct group *group, struct reason *reason)
         return reason_set(
             reason, -EINVAL, "group '%s': give a number of clients: KIND:COUNT", group->text);
     group->clients = (unsigned)clients;
-    if (group->kind == GROUP_PIPELINE)
-        group->depth = 4;
-    if (group->kind == GROUP_DOWNLOAD)
-        group->receive_buffer = DOWNLOAD_RECEIVE_BUFFER;
+    set_defaults(group);
     while (rest.at) {
         int r = parse_key(group, span_cut(&rest, ','), reason);
         if (r < 0)
@@ -213,7 +279,6 @@ int group_parse(const char *text, struct group *ret, struct reason *reason)
         .text = text,
         .status = 200,
         .depth = 1,
-        .piece = {1, 5},
         .gap_usec = {1 * USEC_PER_MSEC, 5 * USEC_PER_MSEC},
     };
     int r = parse(ret, reason);
@@ -222,30 +287,32 @@ int group_parse(const char *text, struct group *ret, struct reason *reason)
     return r;
 }
 
-/* Appends @template with the number in the place of every "{n}". */
-static int append_template(struct buffer *buffer, const char *template, unsigned n)
+/* What the answer to an upload says of it: its length, and FNV-1a of it. */
+static int prepare_upload(struct group *group, const char *host, const char *path)
 {
-    for (const char *mark; (mark = strstr(template, "{n}")); template = mark + 3) {
-        int r = buffer_append(buffer, (struct span){template, (size_t)(mark - template)});
-        if (r == 0)
-            r = buffer_printf(buffer, "%u", n);
-        if (r < 0)
-            return r;
-    }
-    return buffer_append_string(buffer, template);
+    char text[64];
+    uint64_t hash;
+    int r = request_append_upload(&group->requests, group, host, path, &hash);
+
+    (void)snprintf(text, sizeof text, "%" PRIu64 " %016" PRIx64 "\n", group->size.low, hash);
+    group->ends[1] = group->requests.length;
+    return r < 0 ? r : copy(span_of(text), &group->expect);
 }
 
-static int append_request(struct group *group, const char *host, const char *path, unsigned n)
+static int prepare_requests(struct group *group, const char *host, const char *path)
 {
-    const char *connection = group->kind == GROUP_CONNECT ? "Connection: close\r\n" : "";
-    struct buffer *requests = &group->requests;
-    int r = buffer_append_string(requests, group->to_head ? "HEAD " : "GET ");
+    int r = 0;
 
-    if (r == 0)
-        r = append_template(requests, path, n);
-    if (r == 0)
-        r = buffer_printf(requests, " HTTP/1.1\r\nHost: %s\r\n%s\r\n", host, connection);
-    group->ends[n + 1] = requests->length;
+    if (group->kind == GROUP_WEBSOCKET || group->kind == GROUP_RAW)
+        r = phrases_init(&group->phrases, group->size);
+    if (r < 0 || group->kind == GROUP_RAW)
+        return r;
+    if (group->kind == GROUP_UPLOAD)
+        return prepare_upload(group, host, path);
+    for (unsigned n = 0; n < group->depth && r == 0; n++) {
+        r = request_append(&group->requests, group, host, path, n);
+        group->ends[n + 1] = group->requests.length;
+    }
     return r;
 }
 
@@ -261,8 +328,10 @@ static int read_expectation(
         return 0;
     }
     if (!template)
-        return expect_file ? expectation_of_file(expectation, expect_file, reason) : 0;
-    if (append_template(&text, template, n) < 0 || !buffer_string(&text))
+        return expect_file && 1u << group->kind & PLAIN_KINDS
+                   ? expectation_of_file(expectation, expect_file, reason)
+                   : 0;
+    if (request_append_template(&text, template, n) < 0 || !buffer_string(&text))
         return -ENOMEM;
     if (group->expect)
         return expectation_of_text(expectation, text.bytes);
@@ -272,13 +341,10 @@ static int read_expectation(
 int group_prepare(struct group *group, const char *host, const char *path, const char *expect_file,
     struct reason *reason)
 {
+    (void)reason_set(reason, 0, "out of memory"); /* unless a file is the reason */
+    int r = prepare_requests(group, host, group->path ? group->path : path);
     const char *template = group->expect ? group->expect : group->file;
     unsigned count = template && strstr(template, "{n}") ? group->depth : 1;
-    int r = 0;
-
-    (void)reason_set(reason, 0, "out of memory"); /* unless a file is the reason */
-    for (unsigned n = 0; n < group->depth && r == 0; n++)
-        r = append_request(group, host, group->path ? group->path : path, n);
     group->expectations = calloc(count, sizeof *group->expectations);
     if (!group->expectations)
         return -ENOMEM;
@@ -335,6 +401,7 @@ void group_clear(struct group *group)
     group->expectations = NULL;
     group->expectation_count = 0;
     buffer_clear(&group->requests);
+    phrases_clear(&group->phrases);
     free(group->path);
     free(group->expect);
     free(group->file);

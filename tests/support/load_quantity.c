@@ -96,6 +96,17 @@ int quantity_range(struct span text, struct range *ret)
     return r < 0 ? r : set_range(low, high, ret);
 }
 
+int quantity_size_range(struct span text, struct range *ret)
+{
+    struct span rest = text, first = span_cut(&rest, '-');
+    uint64_t low, high;
+    int r = quantity_size(first, &low);
+
+    if (r == 0)
+        r = quantity_size(rest.at ? rest : first, &high);
+    return r < 0 ? r : set_range(low, high, ret);
+}
+
 int quantity_duration_range(struct span text, struct range *ret_usec)
 {
     struct span rest = text, first = span_cut(&rest, '-'), low_unit, high_unit;

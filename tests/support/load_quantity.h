@@ -19,5 +19,7 @@ int quantity_duration(struct span text, uint64_t *ret_usec);
 int quantity_size(struct span text, uint64_t *ret);
 /* "3" or "1-5" */
 int quantity_range(struct span text, struct range *ret);
+/* "64K", "0-4K" (each with its own unit) */
+int quantity_size_range(struct span text, struct range *ret);
 /* "5ms", "1ms-2s", "0-50ms" (a unit at the end counts for both) */
 int quantity_duration_range(struct span text, struct range *ret_usec);

@@ -355,6 +355,8 @@ static void init_clients(struct run *run)
 
     for (size_t i = 0; i < run->options->group_count; i++) {
         struct group *group = &run->options->groups[i];
+        dialer_init(&group->dialer,
+            group->target.length > 0 ? &group->target : &run->options->target, run->count);
         for (unsigned n = 0; n < group->clients; n++, client++) {
             unsigned all = (unsigned)(client - run->clients);
             client_init(client, run, group, n, seed_of(run->options->seed, all));
@@ -371,7 +373,6 @@ int run_init(struct run *run, struct options *options, struct reason *reason)
     *run = (struct run){.options = options, .count = options->clients, .live = options->clients};
     list_init(&run->deadlines);
     run->requests_left = options->requests;
-    dialer_init(&run->dialer, &options->target, options->clients);
     run->due_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (run->due_fd < 0)
         return reason_set(reason, -errno, "timerfd: %s", strerror(errno));

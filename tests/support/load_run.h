@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 #include "base/list.h"
-#include "load_dial.h"
 #include "load_options.h"
 #include "load_tally.h"
 
@@ -22,7 +21,6 @@ struct client;
 struct run {
     struct ev_loop *loop;
     struct options *options;
-    struct dialer dialer;
     struct client *clients;
     unsigned count;    /* of the clients */
     unsigned started;  /* of them, in their order */

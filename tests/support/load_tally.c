@@ -28,6 +28,8 @@ void tally_merge(struct tally *sum, const struct tally *other)
         sum->failures[i] += other->failures[i];
     for (int i = 0; i < STATUS_END; i++)
         sum->statuses[i] += other->statuses[i];
+    sum->echoes += other->echoes;
+    sum->events += other->events;
     sum->connections_opened += other->connections_opened;
     sum->closed_requested += other->closed_requested;
     sum->closed_announced += other->closed_announced;
@@ -52,8 +54,8 @@ bool tally_balances(const struct tally *tally)
     for (int i = 0; i < STATUS_END; i++)
         counted += tally->statuses[i];
     return tally->requests == tally->responses + tally->unanswered + tally->unprocessed &&
-           tally->responses == counted && tally->responses == tally->latency.count &&
-           tally->unanswered <= tally_failed(tally);
+           tally->responses == counted + tally->echoes &&
+           tally->responses == tally->latency.count && tally->unanswered <= tally_failed(tally);
 }
 
 static void print_statuses(const struct tally *tally, FILE *stream)
@@ -104,6 +106,8 @@ void tally_print(const struct tally *tally, double seconds, FILE *stream)
         {"responses", tally->responses},
         {"unanswered", tally->unanswered},
         {"unprocessed", tally->unprocessed},
+        {"echoes", tally->echoes},
+        {"events", tally->events},
         {"failed", tally_failed(tally)},
         {"closed", tally->closed_idle},
         {"connections_opened", tally->connections_opened},

@@ -14,7 +14,7 @@ enum failure {
     FAILURE_CLOSED_EARLY, /* the end of the stream before the end of the answer */
     FAILURE_TIMEOUT,
     FAILURE_BAD_RESPONSE, /* malformed, or of a wrong length, or bytes nobody asked for */
-    FAILURE_WRONG_BYTES,  /* content of the right length, but other bytes */
+    FAILURE_WRONG_BYTES,  /* content of the right length, but other bytes; another echo or event */
     FAILURE_BAD_STATUS,
     FAILURE_KINDS,
 };
@@ -32,6 +32,8 @@ struct tally {
     uint64_t unanswered;  /* requests that failed without such an answer */
     uint64_t unprocessed; /* pipelined behind an answer that announced the end of the connection:
                              the server never took them (RFC 9112 §9.3.2), so they are no failure */
+    uint64_t echoes; /* of the responses: what came back through a tunnel; they have no status */
+    uint64_t events; /* of streams of them */
     uint64_t failures[FAILURE_KINDS];
     uint64_t statuses[STATUS_END];
     uint64_t connections_opened;

@@ -19,7 +19,7 @@
 #define MESSAGES_MAX 64
 #define BATCH 6 /* connections in a message that is put in */
 /* Where record.c has them. */
-#define HEAD_SIZE 8
+#define HEAD_SIZE (8 + 256) /* with how many fds each record has: one, in these */
 #define VERSION_AT 4
 #define COUNT_AT 6
 #define KIND_AT 4

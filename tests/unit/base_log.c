@@ -76,7 +76,7 @@ static void test_lines(void **state)
     log_info("one %d", 1);
     log_error("%s", "two");
     log_identify("supervisor", 3, 0);
-    log_warning("three");
+    log_explained(LOG_WARNING, "00112233445566778899aabbccddeeff", "%s", "three");
     log_identify("worker", 3, 2);
     log_notice("four");
     log_line("GET / 200");
@@ -210,7 +210,17 @@ static void test_journal(void **state)
     log_error("a message");
     assert_string_equal(sent, "MESSAGE=a message\nPRIORITY=3\nBATON_ROLE=worker\n"
                               "BATON_GENERATION=7\nBATON_WORKER=2\n");
+    log_explained(LOG_NOTICE, "00112233445566778899aabbccddeeff", "number %d", 3);
+    assert_string_equal(sent, "MESSAGE=number 3\nPRIORITY=5\nBATON_ROLE=worker\n"
+                              "BATON_GENERATION=7\nBATON_WORKER=2\n"
+                              "MESSAGE_ID=00112233445566778899aabbccddeeff\n");
+    log_identify("supervisor", 8, 0);
+    log_explained(LOG_ERR, "ffeeddccbbaa99887766554433221100", "%s", "why");
+    assert_string_equal(sent, "MESSAGE=why\nPRIORITY=3\nBATON_ROLE=supervisor\n"
+                              "BATON_GENERATION=8\nMESSAGE_ID=ffeeddccbbaa99887766554433221100\n");
+    log_identify("worker", 7, 2);
     log_set_level(LOG_ERR);
+    log_explained(LOG_NOTICE, "00112233445566778899aabbccddeeff", "not sent");
     log_line("100% of a line");
     assert_string_equal(sent, "MESSAGE=100% of a line\nPRIORITY=6\nBATON_ROLE=worker\n"
                               "BATON_GENERATION=7\nBATON_WORKER=2\n");

@@ -85,6 +85,7 @@ static void test_defaults(void **state)
     assert_int_equal(config->max_fields, 100);
     assert_int_equal(config->max_ranges, 16);
     assert_int_equal(config->max_connections, 10000);
+    assert_int_equal(config->cache_size, 16 << 20);
     assert_int_equal(config->access_log, ACCESS_LOG_OFF);
     assert_null(config->access_log_file);
     assert_null(config->control_socket);
@@ -260,13 +261,13 @@ static void test_only_tunnels(void **state)
 
 static void test_server_keys(void **state)
 {
-    CLEANUP_CONFIG struct config *config =
-        parsed(WHOLE "[Server]\nWorkers=4\nCrashLimit=3\nDrainTimeout=1min 30s\nReadinessDelay=5\n"
-                     "StartTimeout=1h\nWorkerTimeout=250ms\nHeaderTimeout=7s\nBodyTimeout=8s\n"
-                     "IdleTimeout=infinity\nSendTimeout=9s\nLingerTimeout=2s\nHeadSize=8K\n"
-                     "MaxFields=256\nMaxBodySize=0\nMaxRanges=1\nMaxConnections=1000000\n"
-                     "AccessLog=json\nAccessLogFile=/var/log/baton access\n"
-                     "ControlSocket=/run/baton/control.sock\n");
+    CLEANUP_CONFIG struct config *config = parsed(
+        WHOLE "[Server]\nWorkers=4\nCrashLimit=3\nDrainTimeout=1min 30s\nReadinessDelay=5\n"
+              "StartTimeout=1h\nWorkerTimeout=250ms\nHeaderTimeout=7s\nBodyTimeout=8s\n"
+              "IdleTimeout=infinity\nSendTimeout=9s\nLingerTimeout=2s\nHeadSize=8K\n"
+              "MaxFields=256\nMaxBodySize=0\nMaxRanges=1\nMaxConnections=1000000\nCacheSize=64G\n"
+              "AccessLog=json\nAccessLogFile=/var/log/baton access\n"
+              "ControlSocket=/run/baton/control.sock\n");
 
     (void)state;
     assert_int_equal(config->workers, 4);
@@ -285,6 +286,7 @@ static void test_server_keys(void **state)
     assert_int_equal(config->max_body_size, 0);
     assert_int_equal(config->max_ranges, 1);
     assert_int_equal(config->max_connections, 1000000);
+    assert_int_equal(config->cache_size, UINT64_C(64) << 30);
     assert_int_equal(config->access_log, ACCESS_LOG_JSON);
     assert_string_equal(config->access_log_file, "/var/log/baton access");
     assert_string_equal(config->control_socket, "/run/baton/control.sock");
@@ -421,7 +423,7 @@ static void test_ranges(void **state)
         const char *begin;
         unsigned keys;
     } sections[CONFIG_SECTION_TYPES] = {
-        [CONFIG_SERVER] = {WHOLE "[Server]\n", 16},
+        [CONFIG_SERVER] = {WHOLE "[Server]\n", 17},
         [CONFIG_LISTEN] = {WHOLE "[Listen http]\n", 0},
         [CONFIG_ROUTE] = {WHOLE, 1},
         [CONFIG_UPSTREAM] = {PROXY "Probe=/\n", 17},

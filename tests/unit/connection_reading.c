@@ -89,6 +89,27 @@ static void test_pool(void **state)
         reading_return(&pool, many[i]);
 }
 
+static void test_has_whole(void **state)
+{
+    static const struct {
+        const char *behind;
+        bool whole;
+    } cases[] = {{"", false}, {"\r\n", false}, {"\r\n\r", false}, {"GET / HTTP/1.1\r\n", false},
+        {"GET / HTTP/1.1\r\n\r\n", true}, {"GET / HTTP/1.1\r\n\r\nG", false}, {"\r\n\r\n", true},
+        {"\r\nGET / HTTP/1.1\r\n\r\n", true}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        reading->start = reading->end = 0;
+        head_parser_start(&reading->parser, &reading->request, &limits);
+        receive_all(FIRST);
+        receive_all(cases[i].behind);
+        assert_int_equal(parse(), HEAD_COMPLETE);
+        reading_start_body(reading);
+        assert_int_equal(reading_has_whole(reading), cases[i].whole);
+    }
+}
+
 /* What comes from a worker whose limits were larger has room all the same, but not in the pool. */
 static void test_take_with(void **state)
 {
@@ -325,6 +346,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_pool, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_has_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_take_with, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_requests_in_pieces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -57,7 +58,19 @@ static struct config_error_page error_pages[] = {
     {404, "/404.html"}, {405, "/405.html"}, {416, "/416.html"}, {403, "/no-such-page.html"}};
 static struct config_route route; /* each test adds to what set_up() gives it */
 static struct media_types *types;
+static struct cache *cache;
 static struct files *files;
+
+/* By the clock that files are stamped by, all of them were written just now. */
+static time_t now;
+
+/* In the place of libc's. */
+time_t time(time_t *ret)
+{
+    if (ret)
+        *ret = now;
+    return now;
+}
 
 static const char *below(const char *name)
 {
@@ -114,17 +127,23 @@ static int remove_tree(void **state)
 
 static int set_up(void **state)
 {
+    struct timespec clock;
+
     (void)state;
     route = (struct config_route){
         .name = "site", .path = "/", .root = root_path, .index = index_names, .index_count = 2};
     answer_init(&answer);
-    return files_new(&route, types, 4, &files, NULL);
+    (void)clock_gettime(CLOCK_REALTIME, &clock);
+    now = clock.tv_sec;
+    assert_int_equal(cache_new(1 << 20, &cache), 0);
+    return files_new(&route, types, 4, cache, &files, NULL);
 }
 
 static int tear_down(void **state)
 {
     (void)state;
     files_free(files);
+    cache_free(cache);
     answer_destroy(&answer);
     return 0;
 }
@@ -501,13 +520,191 @@ static void test_nothing_leaks(void **state)
     }
 }
 
+/* Now they are settled, and held. */
+static void let_settle(void)
+{
+    now += 10;
+}
+
+/* What a client gets in this second and in the next one. */
+static void check_held(const char *line, const char *fields, unsigned status, const char *body,
+    unsigned next_status, const char *next_body)
+{
+    ask(line, fields);
+    assert_int_equal(answer.status, status);
+    assert_string_equal(exchange_body(), body);
+    now++;
+    ask(line, fields);
+    assert_int_equal(answer.status, next_status);
+    assert_string_equal(exchange_body(), next_body);
+}
+
+static void test_held_for_a_second(void **state)
+{
+    (void)state;
+    let_settle();
+    make_file("www/held.txt", "old");
+    ask("GET /held.txt", "");
+    assert_true(answer.file >= 0);
+    ask("GET /held.txt", "");
+    assert_int_equal(answer.file, -1);
+
+    make_file("www/new", "new"); /* of the same size and time */
+    assert_int_equal(rename(below("www/new"), strdupa(below("www/held.txt"))), 0);
+    check_held("GET /held.txt", "", 200, "old", 200, "new");
+    make_file("www/held.txt", "changed in place");
+    check_held("GET /held.txt", "", 200, "new", 200, "changed in place");
+    assert_int_equal(truncate(below("www/held.txt"), 7), 0);
+    check_held("GET /held.txt", "", 200, "changed in place", 200, "changed");
+    check_held("GET /held.txt", "", 200, "changed", 200, "changed");
+    assert_int_equal(answer.file, -1); /* looked up again, and still the same */
+    assert_int_equal(unlink(below("www/held.txt")), 0);
+    check_held("GET /held.txt", "", 200, "changed", 404, "404 Not Found\n");
+    make_file("www/held.txt", "back"); /* that there is nothing is not held */
+    ask("GET /held.txt", "");
+    assert_string_equal(exchange_body(), "back");
+    assert_int_equal(unlink(below("www/held.txt")), 0);
+}
+
+/* Of a large file only what is said of it is held, and that is never old. */
+static void test_held_fields(void **state)
+{
+    static char content[CACHE_FILE_MAX + 2];
+    char etag[512];
+
+    (void)state;
+    let_settle();
+    memset(content, 'x', sizeof content - 1);
+    make_file("www/large.txt", content);
+    for (int i = 0; i < 3; i++) {
+        ask("GET /large.txt", "");
+        assert_int_equal(answer.status, 200);
+        assert_true(answer.file >= 0);
+        assert_int_equal(answer_length(&answer), sizeof content - 1);
+        assert_field("Content-Type", "text/plain; charset=utf-8");
+        now += i;
+    }
+    (void)snprintf(etag, sizeof etag, "%s", exchange_field("ETag"));
+    make_file("www/large.txt", content + 1);
+    ask("GET /large.txt", "");
+    assert_int_equal(answer_length(&answer), sizeof content - 2);
+    assert_string_not_equal(exchange_field("ETag"), etag);
+    assert_int_equal(unlink(below("www/large.txt")), 0);
+}
+
+static void test_held_beneath_what_changes(void **state)
+{
+    (void)state;
+    let_settle();
+    assert_int_equal(mkdir(below("www/1"), 0755), 0);
+    assert_int_equal(mkdir(below("www/2"), 0755), 0);
+    make_file("www/1/file", "one");
+    make_file("www/2/file", "two");
+    assert_int_equal(symlink("1", below("www/current")), 0);
+    ask("GET /current/file", "");
+    assert_int_equal(symlink("2", below("www/next")), 0);
+    assert_int_equal(rename(below("www/next"), strdupa(below("www/current"))), 0);
+    check_held("GET /current/file", "", 200, "one", 200, "two");
+    assert_int_equal(rename(below("www/2"), strdupa(below("www/gone"))), 0);
+    check_held("GET /current/file", "", 200, "two", 404, "404 Not Found\n");
+    assert_int_equal(rename(below("www/gone"), strdupa(below("www/2"))), 0);
+    ask("GET /current/file", "");
+    assert_int_equal(unlink(below("www/current")), 0);
+    assert_int_equal(symlink("../..", below("www/current")), 0); /* out of the root */
+    check_held("GET /current/file", "", 200, "two", 404, "404 Not Found\n");
+    assert_int_equal(unlink(below("www/current")), 0);
+}
+
+/* A new root is served as a whole, however much of the old one is in memory. */
+static void test_held_of_another_root(void **state)
+{
+    (void)state;
+    let_settle();
+    make_file("www/file", "old root");
+    ask("GET /file", "");
+    assert_int_equal(rename(below("www"), strdupa(below("old"))), 0);
+    assert_int_equal(mkdir(below("www"), 0755), 0);
+    make_file("www/file", "new root");
+    check_held("GET /file", "", 200, "old root", 200, "new root");
+    ask("GET /file.txt", "");
+    assert_int_equal(answer.status, 404);
+    assert_int_equal(unlink(below("www/file")), 0);
+    assert_int_equal(rmdir(below("www")), 0);
+    assert_int_equal(rename(below("old"), strdupa(below("www"))), 0);
+}
+
+static void test_held_answers_as_from_disk(void **state)
+{
+    static const char *const fields[] = {"", "Range: bytes=1-2\r\n", "Range: bytes=99-\r\n",
+        "Range: bytes=0-0,2-2\r\n", "If-None-Match: *\r\n", "If-Match: \"x\"\r\n",
+        "If-None-Match: " ETAG("a") "\r\n", "If-Modified-Since: Sun, 09 Sep 2001 01:46:40 GMT\r\n",
+        "If-Range: \"x\"\r\nRange: bytes=1-2\r\n"};
+    static const char *const targets[] = {"GET /file.txt", "HEAD /file.txt", "GET /nothing.txt",
+        "GET /two/", "GET /script.js", "GET /none"};
+    char expected[1024], first[4096];
+
+    (void)state;
+    let_settle();
+    route.precompressed = true;
+    route.cache_control = "no-cache";
+    route.fallback = "/app.html";
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        for (size_t j = 0; j < sizeof targets / sizeof *targets; j++) {
+            now++; /* the first answer is from disk: nothing was found in this second */
+            cache_free(cache);
+            assert_int_equal(cache_new(1 << 20, &cache), 0);
+            files_free(files);
+            assert_int_equal(files_new(&route, types, 4, cache, &files, NULL), 0);
+            ask(targets[j], fields[i]);
+            unsigned status = answer.status;
+            (void)snprintf(expected, sizeof expected, "%s", exchange_fields());
+            (void)snprintf(first, sizeof first, "%s", exchange_body());
+            ask(targets[j], "");
+            assert_int_equal(answer.status, 200);
+            ask(targets[j], fields[i]);
+            assert_int_equal(answer.status, status);
+            if (strstr(expected, "boundary=")) /* which is another one each time */
+                continue;
+            assert_string_equal(exchange_fields(), expected);
+            assert_string_equal(exchange_body(), first);
+            assert_int_equal(answer.file, -1);
+        }
+    }
+}
+
+static void test_held_siblings(void **state)
+{
+    (void)state;
+    let_settle();
+    route.precompressed = true;
+    for (int i = 0; i < 2; i++) {
+        ask("GET /script.js", "Accept-Encoding: br\r\n");
+        assert_string_equal(exchange_body(), "brotli");
+        assert_field("Content-Encoding", "br");
+        assert_field("Content-Type", "text/javascript; charset=utf-8");
+        ask("GET /script.js.br", "");
+        assert_string_equal(exchange_body(), "brotli");
+        assert_field("Content-Encoding", NULL);
+        ask("GET /script.js", "");
+        assert_string_equal(exchange_body(), "original script");
+        assert_field("Content-Encoding", NULL);
+        ask("GET /script.js", "Accept-Encoding: gzip\r\n");
+        assert_string_equal(exchange_body(), "gzipped");
+    }
+    assert_int_equal(answer.file, -1);
+    make_file("www/new", "better");
+    assert_int_equal(rename(below("www/new"), strdupa(below("www/script.js.br"))), 0);
+    check_held("GET /script.js", "Accept-Encoding: br\r\n", 200, "brotli", 200, "better");
+    make_file("www/script.js.br", "brotli");
+}
+
 static void test_root_is_closed(void **state)
 {
     int lowest = lowest_free_fd();
     struct files *other;
 
     (void)state;
-    assert_int_equal(files_new(&route, types, 4, &other, NULL), 0);
+    assert_int_equal(files_new(&route, types, 4, cache, &other, NULL), 0);
     assert_int_not_equal(lowest_free_fd(), lowest);
     files_free(other);
     files_free(NULL);
@@ -521,12 +718,12 @@ static void test_missing_root(void **state)
 
     (void)state;
     route.root = "/nonexistent/www";
-    assert_int_equal(files_new(&route, types, 4, &none, &reason), -ENOENT);
+    assert_int_equal(files_new(&route, types, 4, cache, &none, &reason), -ENOENT);
     assert_null(none);
     assert_string_equal(
         reason.text, "[Route site] Root=/nonexistent/www: No such file or directory");
     route.root = "/etc/passwd";
-    assert_int_equal(files_new(&route, types, 4, &none, &reason), -ENOTDIR);
+    assert_int_equal(files_new(&route, types, 4, cache, &none, &reason), -ENOTDIR);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -547,6 +744,12 @@ int main(void)
         TEST(test_links),
         TEST(test_out_of_fds),
         TEST(test_nothing_leaks),
+        TEST(test_held_for_a_second),
+        TEST(test_held_fields),
+        TEST(test_held_beneath_what_changes),
+        TEST(test_held_of_another_root),
+        TEST(test_held_answers_as_from_disk),
+        TEST(test_held_siblings),
         TEST(test_root_is_closed),
         TEST(test_missing_root),
     };

@@ -13,8 +13,8 @@ static const struct {
     const char *name;
     enum field_kind kind;
 } rows[] = {
-    {"connection", FIELD_HOP},
-    {"content-length", FIELD_HOP},
+    {"connection", FIELD_CONNECTION},
+    {"content-length", FIELD_CONTENT_LENGTH},
     {"http2-settings", FIELD_HOP},
     {"keep-alive", FIELD_HOP},
     {"proxy-authenticate", FIELD_HOP},
@@ -23,10 +23,10 @@ static const struct {
     {"proxy-connection", FIELD_HOP},
     {"te", FIELD_TE},
     {"trailer", FIELD_TRAILER},
-    {"transfer-encoding", FIELD_HOP},
+    {"transfer-encoding", FIELD_TRANSFER_ENCODING},
     {"upgrade", FIELD_UPGRADE},
-    {"expect", FIELD_OF_REQUEST},
-    {"host", FIELD_OF_REQUEST},
+    {"expect", FIELD_EXPECT},
+    {"host", FIELD_HOST},
     {"proxy", FIELD_OF_REQUEST},
     {"forwarded", FIELD_FORWARDED},
     {"x-forwarded-for", FIELD_FORWARDED_FOR},

@@ -31,13 +31,21 @@ struct client {
     bool trusted, forwarded, close;
 };
 
+static void parse(const char *head, struct request *request)
+{
+    struct head_parser parser;
+    unsigned status;
+    const char *why = "incomplete";
+
+    head_parser_start(&parser, request, &limits);
+    if (head_parser_feed(&parser, span_of(head), &status, &why) != HEAD_COMPLETE)
+        fail_msg("%s: %s", why, head);
+}
+
 /* Parses @head and forwards it behind what is in @out already. */
 static int forward(const char *head, const struct client *said, struct buffer *out)
 {
     static struct request request;
-    struct head_parser parser;
-    unsigned status;
-    const char *why = "incomplete";
     struct address peer = address_of(said->peer ? said->peer : "192.0.2.1:1234");
     struct forward_client client = {.peer = &peer,
         .scheme = span_of(said->scheme ? said->scheme : "http"),
@@ -46,9 +54,7 @@ static int forward(const char *head, const struct client *said, struct buffer *o
         .forwarded = said->forwarded,
         .close = said->close};
 
-    head_parser_start(&parser, &request, &limits);
-    if (head_parser_feed(&parser, span_of(head), &status, &why) != HEAD_COMPLETE)
-        fail_msg("%s: %s", why, head);
+    parse(head, &request);
     return forward_request(&request, &client, out);
 }
 
@@ -110,6 +116,32 @@ static void test_connect_is_refused(void **state)
     assert_int_equal(
         forward("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", &(struct client){0}, &out), -EINVAL);
     assert_int_equal(out.length, 0);
+}
+
+static void test_upgrades(void **state)
+{
+    static const struct {
+        const char *start;
+        bool upgrades;
+    } rows[] = {
+        {"GET / HTTP/1.1\r\nUpgrade: websocket", true},
+        {"GET / HTTP/1.1\r\nUpgrade: h2c, \r\nUpgrade: ,x/1", true},
+        {"GET / HTTP/1.1\r\nUpgrade: H2C", false},
+        {"GET / HTTP/1.1\r\nUpgrade: ,", false},
+        {"GET / HTTP/1.1", false},
+        {"GET / HTTP/1.0\r\nUpgrade: websocket", false},
+        {"CONNECT a:1 HTTP/1.1\r\nUpgrade: websocket", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        static struct request request;
+        char head[256];
+        (void)snprintf(
+            head, sizeof head, "%s\r\nHost: a\r\nConnection: upgrade\r\n\r\n", rows[i].start);
+        parse(head, &request);
+        assert_int_equal(forward_upgrades(&request), rows[i].upgrades);
+    }
 }
 
 static void test_framing(void **state)
@@ -403,6 +435,30 @@ static void test_appends(void **state)
     assert_memory_equal(out.bytes + out.length - 4, "\r\n\r\n", 4);
 }
 
+/* A span of half the address space stands for the moment when memory runs out. */
+static void test_no_memory(void **state)
+{
+    CLEANUP_BUFFER struct buffer out = {0};
+    static struct request request;
+    static struct response response;
+    struct address peer = address_of("192.0.2.1:1");
+    struct forward_client client = {.peer = &peer, .scheme = SPAN("http")};
+    const char *why;
+
+    (void)state;
+    parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &request);
+    client.host_set = (struct span){"b", SIZE_MAX / 2};
+    assert_int_equal(buffer_append_string(&out, "before"), 0);
+    assert_int_equal(forward_request(&request, &client, &out), -ENOMEM);
+    assert_string_equal(buffer_string(&out), "before");
+    assert_int_equal(
+        response_parse(SPAN("HTTP/1.1 204 No\r\n\r\n"), false, &limits, &response, &why),
+        RESPONSE_COMPLETE);
+    response.reason.length = SIZE_MAX / 2;
+    assert_int_equal(forward_response(&response, 1, FORWARD_NO_BODY, false, DATE, &out), -ENOMEM);
+    assert_string_equal(buffer_string(&out), "before");
+}
+
 /* Thousands of options beside hundreds of fields: a request that cost more than to read it. */
 static void test_many_options(void **state)
 {
@@ -419,7 +475,7 @@ static void test_many_options(void **state)
     assert_int_equal(forward(buffer_string(&head), &(struct client){0}, &out), 0);
     assert_null(strstr(buffer_string(&out), "\r\nN"));
     for (int i = 100; i < 250; i++) {
-        char line[16];
+        char line[32];
         (void)snprintf(line, sizeof line, "\r\nX%03d: x\r\n", i);
         assert_non_null(strstr(buffer_string(&out), line));
     }
@@ -430,12 +486,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_lines),
         cmocka_unit_test(test_connect_is_refused),
+        cmocka_unit_test(test_upgrades),
         cmocka_unit_test(test_framing),
         cmocka_unit_test(test_request_fields),
         cmocka_unit_test(test_client),
         cmocka_unit_test(test_responses),
         cmocka_unit_test(test_trailers),
         cmocka_unit_test(test_appends),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_many_options),
     };
 

@@ -214,6 +214,7 @@ static void test_persistence_and_upgrade(void **state)
 
 static const struct span refusals[] = {
     /* the status line */
+    SPAN("\r"),
     SPAN("\r\n" OK "\r\n"),
     SPAN("\n" OK "\r\n"),
     SPAN(" " OK "\r\n"),

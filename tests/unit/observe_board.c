@@ -43,6 +43,7 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct board_head, worker_crashes), 28);
     assert_int_equal(offsetof(struct board_head, started_usec), 32);
     assert_int_equal(offsetof(struct board_head, parking), 40);
+    assert_int_equal(offsetof(struct board_head, backends), 44);
     assert_int_equal(sizeof(struct board_head), 104);
     assert_int_equal(offsetof(struct board_slot, state), 0);
     assert_int_equal(offsetof(struct board_slot, pid), 4);
@@ -51,6 +52,39 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct board_slot, counters), 16);
     assert_int_equal(sizeof(struct board_slot), 528);
     assert_int_equal(BOARD_SLOTS, 1024);
+    assert_int_equal(offsetof(struct board_pause, until_usec), 0);
+    assert_int_equal(offsetof(struct board_pause, since_usec), 8);
+    assert_int_equal(offsetof(struct board_pause, upstream), 16);
+    assert_int_equal(sizeof(struct board_pause), 272);
+    assert_int_equal(BOARD_PAUSES, 64);
+    assert_int_equal(offsetof(struct board_backend, slot), 0);
+    assert_int_equal(offsetof(struct board_backend, number), 4);
+    assert_int_equal(offsetof(struct board_backend, state), 8);
+    assert_int_equal(offsetof(struct board_backend, waiting), 12);
+    assert_int_equal(offsetof(struct board_backend, lent), 16);
+    assert_int_equal(offsetof(struct board_backend, idle), 20);
+    assert_int_equal(offsetof(struct board_backend, avoided_until_usec), 24);
+    assert_int_equal(offsetof(struct board_backend, requests), 32);
+    assert_int_equal(offsetof(struct board_backend, failures), 40);
+    assert_int_equal(offsetof(struct board_backend, upstream), 48);
+    assert_int_equal(offsetof(struct board_backend, server), 304);
+    assert_int_equal(sizeof(struct board_backend), 752);
+    assert_int_equal(BOARD_BACKENDS, 4096);
+}
+
+/* Each table is where the one before it ends, and the last byte is there. */
+static void test_tables(void **state)
+{
+    struct stat status;
+
+    (void)state;
+    assert_ptr_equal(board.slots, board.head + 1);
+    assert_ptr_equal(board.pauses, board.slots + BOARD_SLOTS);
+    assert_ptr_equal(board.backends, board.pauses + BOARD_PAUSES);
+    assert_int_equal(fstat(board.fd, &status), 0);
+    assert_ptr_equal((char *)board.head + status.st_size, board.backends + BOARD_BACKENDS);
+    assert_int_equal(board.backends[BOARD_BACKENDS - 1].slot, 0);
+    assert_in_range(status.st_blocks * 512, 0, 16384); /* what nobody uses takes no memory */
 }
 
 static void test_create(void **state)
@@ -175,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
+        cmocka_unit_test_setup_teardown(test_tables, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_create, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_slots, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_release_keeps_the_counts, set_up, tear_down),

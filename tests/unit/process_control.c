@@ -29,7 +29,7 @@ static size_t fd_count;
 /* Who asked, and what. */
 static struct control_connection *asked[64];
 static unsigned asked_count;
-static char last_request[128];
+static char last_request[CONTROL_REQUEST_MAX];
 static void (*then)(struct control_connection *connection);
 
 static void on_asked(void *owner, struct control_connection *connection, const char *request)
@@ -207,16 +207,16 @@ static void test_client_that_left(void **state)
 
 static void test_requests_that_are_none(void **state)
 {
-    char request[200] = {0};
+    char request[CONTROL_REQUEST_MAX + 200] = {0};
 
     (void)state;
-    memset(request, 'x', 63);
+    memset(request, 'x', CONTROL_REQUEST_MAX - 1);
     struct client client = ask(request, 0);
     run_until_asked(1);
     assert_string_equal(last_request, request);
     control_answer(asked[0], 1, "");
     assert_outcome(client, "0:");
-    for (size_t length = 64; length < sizeof request; length += 60) {
+    for (size_t length = CONTROL_REQUEST_MAX; length < sizeof request; length += 60) {
         memset(request, 'x', length);
         client = ask(request, 0);
         while (control.connection_count == 0)

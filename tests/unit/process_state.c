@@ -15,7 +15,7 @@
 
 /* All that a state must have. */
 #define LEAST                                                                                      \
-    "baton-state=1\nbinary=/usr/sbin/baton\nours=\nnonce=\nboard=10\ninbox-read=11\n"              \
+    "baton-state=2\nbinary=/usr/sbin/baton\nours=\nnonce=\nboard=10\ninbox-read=11\n"              \
     "inbox-write=12\n"
 
 static struct state state;
@@ -194,7 +194,7 @@ static void test_incomplete(void **unused)
     (void)unused;
     for (size_t missing = 0; missing < 6; missing++) {
         CLEANUP_BUFFER struct buffer text = {0};
-        assert_int_equal(buffer_append_string(&text, "baton-state=1\n"), 0);
+        assert_int_equal(buffer_append_string(&text, "baton-state=2\n"), 0);
         for (size_t i = 0; i < 6; i++)
             if (i != missing)
                 assert_int_equal(buffer_append_string(&text, lines[i]), 0);
@@ -217,10 +217,10 @@ static void test_version(void **unused)
         {"baton-state=\n", -EINVAL, "none of Baton's"},
         {"baton-state=one\n", -EINVAL, "none of Baton's"},
         {"baton-states=1\n", -EINVAL, "none of Baton's"},
-        {"binary=/b\nbaton-state=1\n", -EINVAL, "none of Baton's"},
-        {"baton-state=0\n", -EPROTONOSUPPORT, "version 0; this build reads version 1"},
-        {"baton-state=2\nwhat is this?\n", -EPROTONOSUPPORT, "version 2"},
-        {"baton-state=1", -EINVAL, "incomplete"},
+        {"binary=/b\nbaton-state=2\n", -EINVAL, "none of Baton's"},
+        {"baton-state=0\n", -EPROTONOSUPPORT, "version 0; this build reads version 2"},
+        {"baton-state=3\nwhat is this?\n", -EPROTONOSUPPORT, "version 3"},
+        {"baton-state=2", -EINVAL, "incomplete"},
     };
 
     (void)unused;

@@ -99,7 +99,7 @@ static void begin(void)
 {
     struct reason reason;
 
-    assert_int_equal(upstream_new(&config, loop, NULL, &counters, &upstream, &reason), 0);
+    assert_int_equal(upstream_new(&config, loop, NULL, &counters, NULL, &upstream, &reason), 0);
     for (size_t i = 0; i < CLIENTS; i++)
         clients[i] = (struct client){.granted = 0};
 }

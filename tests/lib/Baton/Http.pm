@@ -26,6 +26,7 @@ sub address($text)
 
 # Connects, and waits until that is done. Options:
 #   receive_buffer  SO_RCVBUF, set before connecting: a small window makes a slow reader
+#   from            an IPv4 address of this machine to connect from
 #   seconds         how long to wait
 sub connect($class, $address, %o)
 {
@@ -35,6 +36,7 @@ sub connect($class, $address, %o)
     setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $o{receive_buffer} or croak "SO_RCVBUF: $!"
         if $o{receive_buffer};
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if $family != AF_UNIX;
+    bind $socket, pack_sockaddr_in(0, inet_aton($o{from})) or croak "binding $o{from}: $!" if $o{from};
     my $self = $class->new($socket, $address);
     if (!CORE::connect($socket, $sockaddr)) {
         croak "connecting to $address: $!" if $! != EINPROGRESS;

@@ -12,11 +12,11 @@ use Exporter    qw(import);
 use IO::Poll    qw(POLLIN POLLOUT POLLPRI POLLERR POLLHUP POLLNVAL);
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
-our @EXPORT_OK = qw(watch unwatch wait_for in_time);
+our @EXPORT_OK = qw(watch unwatch wait_for turn in_time);
 
 # A failed wait is reported where the test stands, not inside this library.
 $Carp::Internal{$_}++
-    for map {"Baton::$_"} qw(Loop Process Notify Http Server Guest Test);
+    for map {"Baton::$_"} qw(Loop Process Notify Http Server Guest Test Backend);
 
 # Sanitizers and slow machines stretch every deadline.
 my $slow = $ENV{BATON_TEST_SLOW} || 1;
@@ -52,6 +52,12 @@ sub dispatch($deadline)
         # An earlier callback may have ended the watch.
         $callback{$handle}->() if $callback{$handle};
     }
+}
+
+# Calls back for what has happened by now, without waiting for more.
+sub turn
+{
+    dispatch(0);
 }
 
 # Returns what $condition returns as soon as that is true. $what is the end of the sentence "no

@@ -19,6 +19,7 @@ use Socket     qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 
 our @EXPORT = qw(
     $HELLO $OK $CHUNKED answer serve accept_now put put_slowly shut reset_connection end
+    shake_hands frame take_frame
     begin load outcome report_now counts fnv
 );
 
@@ -80,7 +81,8 @@ sub arrive($c)
     if (!sysread $c->{socket}, $c->{in}, 65536, length $c->{in}) {
         return shut($c);
     }
-    return $c->{server}{piece}->($c) if $c->{server}{piece};
+    my $piece = $c->{piece} // $c->{server}{piece};
+    return $piece->($c) if $piece;
     while ($c->{socket} && $c->{in} =~ s/\A(.*?\r\n\r\n)//s) {
         $c->{requests}++;
         $c->{server}{request}->($c, $1);
@@ -119,6 +121,49 @@ sub reset_connection($c)
 {
     setsockopt $c->{socket}, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
     shut($c);
+}
+
+# RFC 6455 §1.3, what the load client begins with, and then each of its frames to
+# $taken->($c, $opcode, $payload, $final).
+sub shake_hands($c, $head, $taken)
+{
+    die "no handshake: $head" if $head !~ m{^Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r$}mi;
+    put($c, join "\r\n", 'HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket',
+        'Connection: Upgrade', 'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=', '', '');
+    $c->{piece} = sub ($c) {
+        while ($c->{socket} && (my @frame = take_frame($c))) {
+            $taken->($c, @frame);
+        }
+    };
+}
+
+# A frame as a server sends it, unmasked (RFC 6455 §5.2).
+sub frame($opcode, $payload, $final = 1)
+{
+    my $length = length $payload;
+    my $first  = pack 'C', ($final ? 0x80 : 0) | $opcode;
+    return $first . pack('C', $length) . $payload if $length < 126;
+    return $first . pack('Cn',  126, $length) . $payload if $length < 65536;
+    return $first . pack('CQ>', 127, $length) . $payload;
+}
+
+# Cuts the next frame of a client off: its opcode, its payload, and whether it is the last of its
+# message; nothing while it is not whole.
+sub take_frame($c)
+{
+    my ($first, $second) = unpack 'CC', $c->{in};
+    return if !defined $second;
+    die 'a frame that is not masked' if !($second & 0x80);
+    my ($at, $length) = (2, $second & 0x7f);
+    my $extended = $length == 127 ? 8 : $length == 126 ? 2 : 0;
+    return if length $c->{in} < 6 + $extended;
+    $length = unpack $extended == 8 ? 'Q>' : 'n', substr $c->{in}, 2, $extended if $extended;
+    return if length $c->{in} < 6 + $extended + $length;
+    my $mask    = substr $c->{in}, 2 + $extended, 4;
+    my $payload = substr $c->{in}, 6 + $extended, $length;
+    substr $c->{in}, 0, 6 + $extended + $length, '';
+    $payload ^.= substr $mask x (1 + $length / 4), 0, $length;
+    return ($first & 0x0f, $payload, $first >> 7);
 }
 
 sub end($server)
@@ -160,7 +205,7 @@ sub adds_up($report)
     for my $r ($report, @groups) {
         push @wrong, 'requests' if $r->{requests} != sum @$r{qw(responses unanswered unprocessed)};
         push @wrong, 'failed'   if $r->{failed} != sum values %{$r->{failures}};
-        push @wrong, 'status'   if $r->{responses} != sum 0, values %{$r->{status}};
+        push @wrong, 'status'   if $r->{responses} != sum $r->{echoes}, values %{$r->{status}};
         push @wrong, 'closed'   if $r->{closed} != $r->{closed_idle};
     }
     my @counters = grep { !/^(group|kind|requests_per_second)$/ } keys %{$groups[0]};

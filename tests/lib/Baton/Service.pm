@@ -1,14 +1,16 @@
 package Baton::Service;
 
 # baton.service as it is installed in a guest, and a site that it serves: /index.html, and /large,
-# which is more than the socket buffers of both ends hold.
+# which is more than the socket buffers of both ends hold. With the option backend, also what is below
+# /api/, /websocket, /events and /slow, from a Baton::Origin at a unix socket.
 #
 #   my $service = Baton::Service->new(Baton::Guest->new);
 #   $service->restart;
 #   is $service->get->status, 200;
 
 use v5.36;
-use Baton::Http ();
+use Baton::Http   ();
+use Baton::Origin ();
 use Baton::Test qw(folder read_file);
 use JSON::PP    ();
 use Test::More  ();
@@ -24,6 +26,15 @@ use constant {
         'keepalive:100:think=0-50ms', 'connect:20', 'slowhead:10',
         'download:4:path=/large,rate=4M', 'pipeline:5:think=0-5ms', 'idle:100'
     ],
+    # And what more, where there is a backend.
+    PROXY_STORM => [
+        'keepalive:30:path=/api/,think=0-50ms,expect=hello',
+        'websocket:100:path=/websocket,think=0-200ms', 'websocket:5:path=/websocket,size=0-128K,rcvbuf=16K',
+        'events:10:path=/events', 'slow:5:path=/slow?ms=500&pieces=10&size=100K',
+        'slow:5:path=/slow?ms=2000&pieces=2&size=100K&framing=length',
+        'upload:5:path=/api/,size=256K,piece=1-8192,gap=1-5ms', 'upload:2:path=/api/,coding=chunked',
+    ],
+    BACKEND => '/run/origin.sock',
 };
 
 my $CONFIGURATION = <<~'END';
@@ -37,7 +48,11 @@ my $CONFIGURATION = <<~'END';
     Root=/srv/site
     END
 
-# The options: installed => 1: it is there already, from a package.
+my $PROXY = "[Route api]\nPath=/api/\nUpstream=shop\n";
+$PROXY .= "[Route $_]\nPath=/$_\nUpstream=shop\n" for qw(websocket events slow);
+$PROXY .= "[Upstream shop]\nServer=unix:" . BACKEND . "\n";
+
+# The options: installed => 1: it is there already, from a package. backend => 1: there is one.
 sub new($class, $guest, %o)
 {
     open my $random, '<:raw', '/dev/urandom' or die "/dev/urandom: $!\n";
@@ -45,6 +60,7 @@ sub new($class, $guest, %o)
     my $large = folder(large => $content) . '/large';
     my $self  = bless { guest => $guest, large => $large }, $class;
     $guest->install unless $o{installed};
+    $self->begin_backend if $o{backend};
     $self->configure;
     $guest->must('mkdir', '-p', '/srv/site');
     $guest->write_file('/srv/site/index.html', INDEX);
@@ -56,9 +72,23 @@ sub new($class, $guest, %o)
     return $self;
 }
 
+# On this machine, at a path of the guest: what happens to the guest's services is not its concern.
+sub begin_backend($self)
+{
+    my $path = $self->{guest}->path(BACKEND);
+    $self->{origin} = Baton::Origin->start(["unix:$path"], []);
+    chmod 0666, $path or die "$path: $!\n";
+}
+
+sub storm($self)
+{
+    return (STORM->@*, $self->{origin} ? PROXY_STORM->@* : ());
+}
+
 sub configure($self, $text = '')
 {
-    $self->{guest}->write_file('/etc/baton/baton.conf', $CONFIGURATION . $text);
+    my $proxy = $self->{origin} ? $PROXY : '';
+    $self->{guest}->write_file('/etc/baton/baton.conf', $CONFIGURATION . $proxy . $text);
 }
 
 sub guest($self)
@@ -96,6 +126,20 @@ sub restart($self, @options)
     my $began = clock_gettime(CLOCK_MONOTONIC);
     $self->{guest}->must('systemctl', @options, 'restart', UNIT);
     return 1000 * (clock_gettime(CLOCK_MONOTONIC) - $began);
+}
+
+# How much of the system it can reach, as systemd rates it, from 0 to 10.
+sub exposure($self)
+{
+    my ($level) = $self->{guest}->run(qw(systemd-analyze security --no-pager), UNIT)->out
+        =~ /Overall exposure level for baton.service: (\d+\.\d+)/;
+    return $level // 10;
+}
+
+# Its journal with what the catalog explains of it.
+sub explained($self)
+{
+    return $self->{guest}->must(qw(journalctl --boot --no-pager --catalog --unit), UNIT);
 }
 
 # Kills the supervisor, and waits until its workers are gone and the next instance answers. Returns
@@ -151,6 +195,26 @@ sub begin_download($self)
     my $connection = $self->connect(80, receive_buffer => 4096);
     $connection->send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")->read_more;
     return $connection;
+}
+
+# A WebSocket of the backend.
+sub open_websocket($self)
+{
+    my $connection = $self->connect;
+    $connection->get('/websocket', Connection => 'Upgrade', Upgrade => 'websocket',
+        'Sec-WebSocket-Key' => 'dGhlIHNhbXBsZSBub25jZQ==', 'Sec-WebSocket-Version' => 13);
+    return $connection;
+}
+
+# A message of the client, with a mask that is all zero; and its echo. RFC 6455 §5.2.
+sub message($text)
+{
+    return pack('CCN', 0x81, 0x80 | length $text, 0) . $text;
+}
+
+sub echo($text)
+{
+    return pack('CC', 0x81, length $text) . $text;
 }
 
 sub large($self)
@@ -225,6 +289,7 @@ sub is_refused($self, $reason, $change)
     Test::More::like($said, $reason, 'and with the reason');
     Test::More::is($self->pid,     $pid,     'the former process serves');
     Test::More::is($self->version, $version, 'and is the former version');
+    Test::More::like($self->explained, qr/Subject: Baton refused to reload/, 'journalctl explains it');
     return $said;
 }
 

@@ -202,7 +202,7 @@ static void test_pages(void **state)
     route.error_pages = pages;
     route.error_page_count = COUNT(pages);
     assert_int_equal(media_types_new(SPAN(""), &types), 0);
-    assert_int_equal(files_new(&route, types, 1, &files, &reason), 0);
+    assert_int_equal(files_new(&route, types, 1, NULL, &files, &reason), 0);
     struct proxy *proxy = proxy_new(&config, &route, &gateway, files);
     fail_with(proxy, 502);
     assert_string_equal(exchange_body(), "sorry");

@@ -98,7 +98,7 @@ static void test_header_before_a_tunnel(void **state)
 
 static void test_no_header(void **state)
 {
-    static const char *const texts[] = {LOCAL, "PROXY TCP4 nonsense\r\n", "\r\n", "PROXY  "};
+    static const char *const texts[] = {LOCAL, "PROXY TCP4 nonsense\r\n", "\r\nG", "PROXX"};
 
     (void)state;
     for (size_t i = 0; i < COUNT(texts); i++) {

@@ -43,6 +43,10 @@ sub serve
             [Server]
             Workers=$WORKERS
             CrashLimit=1000
+            HeaderTimeout=1h
+            BodyTimeout=1h
+            IdleTimeout=1h
+            SendTimeout=1h
             [Listen http]
             [Listen admin]
             Admin=yes
@@ -59,6 +63,8 @@ sub serve
             Upstream=shop
             [Upstream shop]
             Server=@{[$origin->address]}
+            SendTimeout=1h
+            ResponseTimeout=1h
             END
 }
 

@@ -102,6 +102,7 @@ endef
 $(eval $(call PROGRAM_RULE,unit,-lcmocka))
 $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
 $(eval $(call PROGRAM_RULE,support))
+$(eval $(call PROGRAM_RULE,bench))
 
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
 $(BACKEND): $(BACKEND_OBJECTS) $(BUILD)/libbaton.a
@@ -178,6 +179,13 @@ layers-check format-check: %-check:
 	$(PROVE) tests/$*
 install-check: $(BUILD)/baton
 	$(PROVE) tests/install
+
+##   make bench            how fast it is, beside nginx, h2o, lighttpd and HAProxy, which it installs
+.PHONY: bench
+bench:
+	@packaging/dependencies bench
+	$(SUBMAKE) $(BUILD)/baton $(LOAD) $(BUILD)/tests/bench/floor
+	@$(TEST_ENVIRONMENT) tests/bench/speed
 
 ##   make bench-reload     what a reload costs, beside nginx and HAProxy where they are installed
 .PHONY: bench-reload

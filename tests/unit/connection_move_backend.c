@@ -513,6 +513,32 @@ static void test_time_runs_on(void **state)
     }
 }
 
+/* What the client has not taken of answers before this one goes before it, too. */
+static void test_answers_before_it_move(void **state)
+{
+    static const char local[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlocal";
+
+    (void)state;
+    for (unsigned waits = 0; waits < 2; waits++) {
+        places[0].fake.manner = places[1].fake.manner = waits ? LETS_WAIT : GRANTS;
+        int client = connect_client(&places[0], PLAIN, true);
+        size_t stuffed = sockets_stuff(only_connection(&places[0])->io.fd);
+        say(client, "GET /local HTTP/1.1\r\n" HOST "\r\nGET /local HTTP/1.1\r\n" HOST "\r\n" GET);
+        (void)to_second();
+        assert_int_equal(move(&places[1], &places[0]), 0);
+        if (waits)
+            fake_grant(&places[0].fake);
+        say(fake_fd(&places[0].fake), OK);
+        sockets_skip(client, stuffed);
+        const char *heard = hear_all(client);
+        assert_memory_equal(heard, local, strlen(local));
+        assert_memory_equal(heard + strlen(local), local, strlen(local));
+        assert_string_equal(heard + 2 * strlen(local), OK);
+        fd_close(client);
+        turn();
+    }
+}
+
 /* Attempts that failed are counted, and a used connection stays one. */
 static void test_attempts_run_on(void **state)
 {
@@ -665,6 +691,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PROXYING(test_moves_are_invisible),
         PROXYING(test_time_runs_on),
+        PROXYING(test_answers_before_it_move),
         PROXYING(test_attempts_run_on),
         PROXYING(test_route_is_gone),
         PROXYING(test_drain),

@@ -539,6 +539,62 @@ static void test_answers_before_it_move(void **state)
     }
 }
 
+/* A backend that reads no more is not written to elsewhere either, but may still answer. */
+static void test_broken_upload_moves(void **state)
+{
+    int client = connect_client(&places[0], PLAIN, false);
+
+    (void)state;
+    say(client, PUT);
+    (void)hear(fake_fd(&places[0].fake));
+    assert_int_equal(shutdown(fake_fd(&places[0].fake), SHUT_RD), 0);
+    say(client, "l");
+    assert_true(only_connection(&places[0])->exchange->broken);
+    struct connection *connection = to_second();
+    assert_true(connection->exchange->broken);
+    assert_true(deadline_left(&connection->exchange->backend->deadline) > 0); /* it is waited for */
+    say(client, "lo");
+    assert_false(connection->exchange->upload.whole);
+    say(fake_fd(&places[0].fake), OK);
+    assert_non_null(strstr(hear(client), "\r\nConnection: close\r\n"));
+    fd_close(client);
+}
+
+/* An end that came behind bytes that are not sent yet. */
+static void test_end_of_a_tunnel_moves(void **state)
+{
+    (void)state;
+    for (unsigned backend = 0; backend < 2; backend++) {
+        int pairs[2][2];
+        sockets_pair(pairs[0], true);
+        sockets_pair(pairs[1], true);
+        int to = pairs[!backend][0], reader = pairs[!backend][1];
+        size_t stuffed = sockets_stuff(to);
+        struct record record = {
+            .kind = RECORD_TUNNEL,
+            .with_backend = true,
+            .peer = {.sin6_family = AF_UNIX},
+            .deadline_usec = -1,
+            .backend = {.upstream = SPAN("shop"), .server = SPAN("server"), .deadline_usec = -1},
+        };
+        *(backend ? &record.unsent : &record.backend.unsent) = SPAN("the last");
+        *(backend ? &record.backend.backend_ended : &record.backend.client_ended) = true;
+        assert_int_equal(
+            move_adopt(&places[0].server, &record, pairs[0][0], pairs[1][0], TUNNEL, false), 0);
+        turn();
+        sockets_skip(reader, stuffed / 2);
+        turn();
+        sockets_skip(reader, stuffed - stuffed / 2);
+        assert_string_equal(hear_all(reader), "the last");
+        assert_true(is_closed(reader));
+        assert_int_equal(places[0].server.connection_count, 1); /* the other side goes on */
+        fd_close(pairs[0][1]);
+        fd_close(pairs[1][1]);
+        turn();
+        assert_int_equal(places[0].server.connection_count, 0);
+    }
+}
+
 /* Attempts that failed are counted, and a used connection stays one. */
 static void test_attempts_run_on(void **state)
 {
@@ -692,6 +748,8 @@ int main(void)
         PROXYING(test_moves_are_invisible),
         PROXYING(test_time_runs_on),
         PROXYING(test_answers_before_it_move),
+        PROXYING(test_broken_upload_moves),
+        PROXYING(test_end_of_a_tunnel_moves),
         PROXYING(test_attempts_run_on),
         PROXYING(test_route_is_gone),
         PROXYING(test_drain),

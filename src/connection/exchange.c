@@ -39,10 +39,9 @@ static bool is_idempotent(enum method method)
     }
 }
 
-/* Of what the flow keeps, even of an interim response, a part may have gone out. */
 bool exchange_has_answered(const struct exchange *exchange)
 {
-    return exchange->download.state != DOWNLOAD_HEAD || !flow_is_empty(&exchange->download.flow);
+    return exchange->download.state != DOWNLOAD_HEAD;
 }
 
 /* ---- what is waited for ---- */
@@ -229,7 +228,7 @@ static void retry(struct exchange *exchange)
     }
     exchange->demand.reusable = false; /* others of the pool may have closed as well */
     give_back(exchange, backend->reused ? BACKEND_CLOSED : BACKEND_FAILED);
-    download_clear(&exchange->download);
+    buffer_clear(&exchange->download.pending);
     unsigned status = ask(exchange);
     if (status > 0)
         forwarding_fail(exchange->connection, status);

@@ -57,10 +57,7 @@ int exchange_client_events(const struct exchange *exchange);
 /* Whether the client is waited for: to take the answer, or else to send the body. */
 bool exchange_client_takes(const struct exchange *exchange);
 bool exchange_client_sends(const struct exchange *exchange);
-/*
- * Whether something of the answer's final head was sent, or an interim one in part: then no other
- * answer is possible.
- */
+/* Whether something of the answer's final head was sent: then no other answer is possible. */
 bool exchange_has_answered(const struct exchange *exchange);
 
 /* For the gateway's lists: the backend's time is over. */

@@ -30,7 +30,8 @@ void connection_cut(struct connection *connection)
         connection_end(connection, COUNTER_END_CUT);
         return;
     case CONNECTION_EXCHANGE:
-        if (!exchange_has_answered(connection->exchange))
+        if (!exchange_has_answered(connection->exchange) &&
+            !exchange_client_takes(connection->exchange))
             send_unavailable(connection);
         break;
     case CONNECTION_HEAD:

@@ -19,11 +19,25 @@ static bool request_is_read(struct connection *connection)
     return reading_skip_body(reading) == BODY_COMPLETE;
 }
 
+/* What the client has not taken of answers before this one, and of interim ones, goes before it. */
+static int hold_unsent(struct connection *connection)
+{
+    const struct exchange *exchange = connection->exchange;
+
+    if (!exchange)
+        return 0;
+    return buffer_append(&connection->server->held.bytes, flow_span(&exchange->download.flow));
+}
+
 /* No backend answered. Returns as requests_answered(). */
 static bool answer_failure(struct connection *connection, struct handler *handler, unsigned status)
 {
     struct server *server = connection->server;
 
+    if (hold_unsent(connection) < 0) {
+        connection_end(connection, COUNTER_END_FAILED);
+        return false;
+    }
     if (!request_is_read(connection))
         connection_close_after(connection, COUNTER_END_ANNOUNCED, true);
     exchange_free(connection->exchange);

@@ -40,6 +40,7 @@ static void describe_exchange(const struct exchange *exchange, struct record *re
 
     ret->upstream = span_of(exchange->demand.gateway->name);
     ret->attempts = exchange->attempts;
+    record->unsent = flow_span(&download->flow);
     if (exchange->waiting) {
         ret->deadline_usec = usec_left(&exchange->demand.deadline);
         return;
@@ -58,7 +59,6 @@ static void describe_exchange(const struct exchange *exchange, struct record *re
     ret->left = download->left;
     ret->chunked = download->chunked;
     ret->pending = buffer_span(&download->pending);
-    record->unsent = flow_span(&download->flow);
 }
 
 static void describe_tunnel(const struct tunnel *tunnel, struct record *record)
@@ -122,6 +122,16 @@ static int fill_exchange(struct exchange *exchange, const struct record *record)
     return r;
 }
 
+/* It begins anew, behind what is left of the answers before it. */
+static int adopt_waiting(struct connection *connection, const struct record *record)
+{
+    int r = buffer_append(&connection->server->held.bytes, record->unsent);
+
+    if (r == 0)
+        requests_resume(connection, seconds_left(&record->backend), record->backend.attempts);
+    return r;
+}
+
 /* Its route may have another upstream by now: that is who a further attempt is made with. */
 static int adopt_exchange(struct connection *connection, const struct record *record, int fd)
 {
@@ -177,8 +187,7 @@ int move_adopt_backend(struct connection *connection, const struct record *recor
 {
     switch (record->kind) {
     case RECORD_WAITING:
-        requests_resume(connection, seconds_left(&record->backend), record->backend.attempts);
-        return 0;
+        return adopt_waiting(connection, record);
     case RECORD_EXCHANGE:
         return adopt_exchange(connection, record, fd);
     case RECORD_TUNNEL:

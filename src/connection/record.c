@@ -299,7 +299,7 @@ static const struct {
     [RECORD_BODY] = {.received = YES, .head = YES},
     [RECORD_REPLY] = {.received = YES, .head = MAYBE, .parts = YES, .unsent = MAYBE},
     [RECORD_LINGER] = {NO},
-    [RECORD_WAITING] = {.received = YES, .head = YES, .upstream = YES},
+    [RECORD_WAITING] = {.received = YES, .head = YES, .unsent = MAYBE, .upstream = YES},
     [RECORD_EXCHANGE] =
         {.received = YES, .head = YES, .unsent = MAYBE, .backend = MAYBE, .upstream = YES},
     [RECORD_TUNNEL] = {.unsent = MAYBE, .backend = MAYBE, .upstream = YES},

@@ -64,7 +64,8 @@ struct record_backend {
     struct span pending;
     /* TUNNEL */
     bool client_ended, backend_ended, client_told, backend_told;
-    /* EXCHANGE, TUNNEL: what is unsent to the backend; record->unsent is so to the client. */
+    /* EXCHANGE, TUNNEL: what is unsent to the backend; record->unsent is so to the client, as it is
+     * in WAITING, of the answers before. */
     struct span unsent;
 };
 

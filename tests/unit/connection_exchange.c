@@ -179,6 +179,43 @@ static void test_long_pipeline(void **state)
     fd_close(client);
 }
 
+/* Answers to requests before this one, which the client has not taken yet, stay before its own. */
+static void test_answers_before_it_wait(void **state)
+{
+    static const char requests[] =
+        "GET /local HTTP/1.1\r\n" HOST "\r\nGET /local HTTP/1.1\r\n" HOST
+        "\r\nPUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n";
+    static const char *const answers[] = {"502 ", "503 ", "200 ", "400 ", "502 "};
+    enum { REFUSED_AT_ONCE, REFUSED, GRANTED, MALFORMED, FAILS };
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT(answers); i++) {
+        int client = connect_client(place, PLAIN, true);
+        fake->manner = i == REFUSED_AT_ONCE ? REFUSES : LETS_WAIT;
+        size_t stuffed = sockets_stuff(only_connection(place)->io.fd);
+        sockets_say(client, requests);
+        say(client, i == MALFORMED ? "nonsense\r\n\r\n" : "0\r\n\r\n");
+        if (i == REFUSED)
+            fake_refuse(fake, 503);
+        if (i > REFUSED)
+            fake_grant(fake);
+        fake->manner = REFUSES;
+        if (i == GRANTED)
+            say(fake_fd(fake), OK);
+        if (i == FAILS) {
+            (void)hear(fake_fd(fake));
+            fake_close(fake);
+        }
+        sockets_skip(client, stuffed);
+        const char *heard = hear_all(client);
+        assert_memory_equal(heard, LOCAL LOCAL "HTTP/1.1 ", 2 * strlen(LOCAL) + 9);
+        assert_memory_equal(heard + 2 * strlen(LOCAL) + 9, answers[i], 4);
+        assert_int_equal(log_lines(place), 3);
+        fd_close(client);
+        turn();
+    }
+}
+
 /* ---- trying again ---- */
 
 enum death { CLOSES, RESETS, CLOSES_IN_HEAD, CLOSES_AFTER_INTERIM };
@@ -531,33 +568,39 @@ static void test_reset_where_the_end_says_something(void **state)
     assert_int_equal(counted(COUNTER_END_FAILED), 1);
 }
 
-/* An interim head went out in part: no other answer can follow that, here or from elsewhere. */
-static void test_failure_within_an_interim_head(void **state)
+/* An interim head is still to be sent when the backend fails: the other answer follows it. */
+static void test_failure_behind_an_interim_head(void **state)
 {
     static const char interim[] = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+    static const char *const answers[] = {
+        "HTTP/1.1 502 ", "HTTP/1.1 504 ", ""}; /* nothing can be sent in one go */
+    enum { NONSENSE, EXPIRED, CUT };
 
     (void)state;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < COUNT(answers); i++) {
         int client = connect_client(place, PLAIN, true);
         say(client, "PUT / HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\nabc");
         size_t stuffed = sockets_stuff(only_connection(place)->io.fd);
         (void)hear(fake_fd(fake));
         sockets_say(fake_fd(fake), interim);
-        say(fake_fd(fake), i == 0 ? "nonsense\r\n\r\n" : "");
-        unsigned asked = fake->asked;
-        if (i == 1)
-            server_cut(&place->server);
-        if (i == 2) { /* a malformed upload while it waits */
+        say(fake_fd(fake), i == NONSENSE ? "nonsense\r\n\r\n" : "");
+        if (i == EXPIRED) {
             struct exchange *exchange = only_connection(place)->exchange;
             assert_int_equal(exchange->download.flow.length, sizeof interim - 1);
             deadline_disarm(&exchange->backend->deadline);
             exchange_send_expired(&exchange->backend->deadline);
         }
-        assert_int_equal(fake->asked, asked);
-        assert_int_equal(place->server.connection_count, 0);
+        if (i == CUT)
+            server_cut(&place->server);
         sockets_skip(client, stuffed);
-        assert_string_equal(hear(client), "");
+        const char *heard = hear_all(client);
+        if (i != CUT) {
+            assert_memory_equal(heard, interim, strlen(interim));
+            heard += strlen(interim);
+        }
+        assert_memory_equal(heard, answers[i], strlen(answers[i]) + (i == CUT));
         fd_close(client);
+        turn();
     }
 }
 
@@ -964,6 +1007,7 @@ int main(void)
         PROXYING(test_refused_within_a_body),
         PROXYING(test_pipelined),
         PROXYING(test_long_pipeline),
+        PROXYING(test_answers_before_it_wait),
         PROXYING(test_what_is_tried_again),
         PROXYING(test_how_often),
         PROXYING(test_second_attempt_waits),
@@ -975,7 +1019,7 @@ int main(void)
         PROXYING(test_expect),
         PROXYING(test_bad_answers),
         PROXYING(test_reset_where_the_end_says_something),
-        PROXYING(test_failure_within_an_interim_head),
+        PROXYING(test_failure_behind_an_interim_head),
         PROXYING(test_bad_bodies),
         PROXYING(test_bad_body_beside_an_answer),
         PROXYING(test_client_leaves),

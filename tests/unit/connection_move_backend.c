@@ -513,6 +513,88 @@ static void test_time_runs_on(void **state)
     }
 }
 
+/* What the client has not taken of answers before this one goes before it, too. */
+static void test_answers_before_it_move(void **state)
+{
+    static const char local[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlocal";
+
+    (void)state;
+    for (unsigned waits = 0; waits < 2; waits++) {
+        places[0].fake.manner = places[1].fake.manner = waits ? LETS_WAIT : GRANTS;
+        int client = connect_client(&places[0], PLAIN, true);
+        size_t stuffed = sockets_stuff(only_connection(&places[0])->io.fd);
+        say(client, "GET /local HTTP/1.1\r\n" HOST "\r\nGET /local HTTP/1.1\r\n" HOST "\r\n" GET);
+        (void)to_second();
+        assert_int_equal(move(&places[1], &places[0]), 0);
+        if (waits)
+            fake_grant(&places[0].fake);
+        say(fake_fd(&places[0].fake), OK);
+        sockets_skip(client, stuffed);
+        const char *heard = hear_all(client);
+        assert_memory_equal(heard, local, strlen(local));
+        assert_memory_equal(heard + strlen(local), local, strlen(local));
+        assert_string_equal(heard + 2 * strlen(local), OK);
+        fd_close(client);
+        turn();
+    }
+}
+
+/* A backend that reads no more is not written to elsewhere either, but may still answer. */
+static void test_broken_upload_moves(void **state)
+{
+    int client = connect_client(&places[0], PLAIN, false);
+
+    (void)state;
+    say(client, PUT);
+    (void)hear(fake_fd(&places[0].fake));
+    assert_int_equal(shutdown(fake_fd(&places[0].fake), SHUT_RD), 0);
+    say(client, "l");
+    assert_true(only_connection(&places[0])->exchange->broken);
+    struct connection *connection = to_second();
+    assert_true(connection->exchange->broken);
+    assert_true(deadline_left(&connection->exchange->backend->deadline) > 0); /* it is waited for */
+    say(client, "lo");
+    assert_false(connection->exchange->upload.whole);
+    say(fake_fd(&places[0].fake), OK);
+    assert_non_null(strstr(hear(client), "\r\nConnection: close\r\n"));
+    fd_close(client);
+}
+
+/* An end that came behind bytes that are not sent yet. */
+static void test_end_of_a_tunnel_moves(void **state)
+{
+    (void)state;
+    for (unsigned backend = 0; backend < 2; backend++) {
+        int pairs[2][2];
+        sockets_pair(pairs[0], true);
+        sockets_pair(pairs[1], true);
+        int to = pairs[!backend][0], reader = pairs[!backend][1];
+        size_t stuffed = sockets_stuff(to);
+        struct record record = {
+            .kind = RECORD_TUNNEL,
+            .with_backend = true,
+            .peer = {.sin6_family = AF_UNIX},
+            .deadline_usec = -1,
+            .backend = {.upstream = SPAN("shop"), .server = SPAN("server"), .deadline_usec = -1},
+        };
+        *(backend ? &record.unsent : &record.backend.unsent) = SPAN("the last");
+        *(backend ? &record.backend.backend_ended : &record.backend.client_ended) = true;
+        assert_int_equal(
+            move_adopt(&places[0].server, &record, pairs[0][0], pairs[1][0], TUNNEL, false), 0);
+        turn();
+        sockets_skip(reader, stuffed / 2);
+        turn();
+        sockets_skip(reader, stuffed - stuffed / 2);
+        assert_string_equal(hear_all(reader), "the last");
+        assert_true(is_closed(reader));
+        assert_int_equal(places[0].server.connection_count, 1); /* the other side goes on */
+        fd_close(pairs[0][1]);
+        fd_close(pairs[1][1]);
+        turn();
+        assert_int_equal(places[0].server.connection_count, 0);
+    }
+}
+
 /* Attempts that failed are counted, and a used connection stays one. */
 static void test_attempts_run_on(void **state)
 {
@@ -665,6 +747,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PROXYING(test_moves_are_invisible),
         PROXYING(test_time_runs_on),
+        PROXYING(test_answers_before_it_move),
+        PROXYING(test_broken_upload_moves),
+        PROXYING(test_end_of_a_tunnel_moves),
         PROXYING(test_attempts_run_on),
         PROXYING(test_route_is_gone),
         PROXYING(test_drain),

@@ -566,7 +566,7 @@ static void test_inconsistent_backends(void **state)
     record++->backend.upstream = SPAN("shop");
     record++->with_backend = true; /* then it does not wait */
     record++->backend.upstream.length = 0;
-    record++->unsent = SPAN("x");
+    record++->backend.unsent = SPAN("x");
     record++->backend.pending = SPAN("x");
     record++->with_backend = false;          /* who makes the answer? */
     record++->backend.state = DOWNLOAD_DONE; /* then the backend is given back */
@@ -605,8 +605,9 @@ static void test_inconsistent_backends(void **state)
 static void test_other_backends(void **state)
 {
     struct record done = sample(RECORD_EXCHANGE), head = sample(RECORD_EXCHANGE),
-                  waiting = sample(RECORD_TUNNEL), half = sample(RECORD_TUNNEL);
-    struct record *const records[] = {&done, &head, &waiting, &half};
+                  waiting = sample(RECORD_TUNNEL), half = sample(RECORD_TUNNEL),
+                  behind = sample(RECORD_WAITING);
+    struct record *const records[] = {&done, &head, &waiting, &half, &behind};
 
     (void)state;
     done.backend.state = DOWNLOAD_DONE;
@@ -618,6 +619,7 @@ static void test_other_backends(void **state)
     waiting.backend.client_ended = waiting.backend.backend_ended = false;
     half.unsent.length = 0;
     half.backend.client_told = true;
+    behind.unsent = SPAN("the answer before");
     for (size_t i = 0; i < COUNT(records); i++) {
         CLEANUP_BUFFER struct buffer message = message_of(records[i], 1);
         if (read_one(buffer_span(&message)) != 0)

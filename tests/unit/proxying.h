@@ -439,6 +439,23 @@ static inline const char *hear(int fd)
     return text;
 }
 
+/* The same until nothing comes any more. */
+static inline const char *hear_all(int fd)
+{
+    static char all[1 << 16];
+    size_t length = 0;
+
+    for (unsigned quiet = 0; quiet < 3; quiet++) {
+        const char *text = hear(fd);
+        assert_true(length + strlen(text) < sizeof all);
+        memcpy(all + length, text, strlen(text) + 1);
+        length += strlen(text);
+        if (text[0])
+            quiet = 0;
+    }
+    return all;
+}
+
 static inline bool is_closed(int fd)
 {
     char byte;

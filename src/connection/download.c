@@ -221,8 +221,11 @@ static int take_final(struct download *download, const struct response *response
     client->head_length = workspace->head.length;
     add(&spans, buffer_span(&workspace->head));
     int r = take_body(download, rest, workspace, &spans, client, ret_why);
-    if (r == DOWNLOAD_BAD) /* nothing of it has been sent: another answer is possible */
+    if (r == DOWNLOAD_BAD) { /* nothing of it has been sent: another answer is possible */
         download->state = DOWNLOAD_HEAD;
+        client->status = 0;
+        client->head_length = 0;
+    }
     return r;
 }
 

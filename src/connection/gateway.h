@@ -34,6 +34,7 @@ struct demand {
     struct link link; /* of those that wait */
     struct gateway *gateway;
     struct deadline deadline;
+    bool held;                     /* counted as one that has to wait */
     bool reusable;                 /* a backend that has served a request before will do */
     uint32_t hash;                 /* of the client's address, for Balance=hash */
     struct upstream_server *avoid; /* failed it before; NULL: none */

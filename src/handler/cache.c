@@ -126,7 +126,7 @@ static bool is_settled(const struct stat *stat, time_t now)
            stat->st_ctim.tv_sec <= now - CACHE_SETTLE_SECONDS;
 }
 
-/* Whether @bytes hold what @stat describes: it has not changed since, and came in one piece. */
+/* Whether @bytes become what @stat describes: it has not changed since, and came in one piece. */
 static bool read_whole(int fd, const struct stat *stat, char *bytes)
 {
     struct stat after;
@@ -162,9 +162,10 @@ void cache_add(struct cache *cache, const struct cache_key *key, int fd,
 {
     const struct stat *stat = &representation->stat;
 
-    if (stat->st_size > CACHE_FILE_MAX || !is_settled(stat, now))
+    if (!is_settled(stat, now))
         return;
-    size_t length = key->path.length + fields.length + (size_t)stat->st_size;
+    size_t content = stat->st_size <= CACHE_FILE_MAX ? (size_t)stat->st_size : 0;
+    size_t length = key->path.length + fields.length + content;
     size_t size = sizeof(struct entry) + length + OVERHEAD;
     struct entry *entry = size <= cache->size ? malloc(sizeof *entry + length) : NULL;
     if (!entry)
@@ -178,10 +179,10 @@ void cache_add(struct cache *cache, const struct cache_key *key, int fd,
         .media_type = representation->media_type,
         .validators = representation->validators,
         .fields = put(&at, fields),
-        .content = {at, (size_t)stat->st_size},
+        .content = {stat->st_size <= CACHE_FILE_MAX ? at : NULL, content},
     };
     list_init(&entry->use);
-    if (read_whole(fd, stat, at))
+    if (!entry->cached.content.at || read_whole(fd, stat, at))
         insert(cache, entry);
     else
         free(entry);

@@ -9,8 +9,8 @@
 
 /*
  * Small files, held in memory with the fields that a 200 says of them, so that answering with one
- * touches no file. A worker has one cache for all its routes; those not asked for the longest time
- * give way to others.
+ * touches no file; of larger ones only the fields. A worker has one cache for all its routes; those
+ * not asked for the longest time give way to others.
  *
  * A cache knows nothing of changes: who finds an entry sees by `checked` when the file was looked
  * up last, looks it up again where that was too long ago, and drops what is_same() does not hold
@@ -37,7 +37,7 @@ struct cached {
     struct stat stat;
     const char *media_type;
     struct validators validators;
-    struct span fields, content;
+    struct span fields, content; /* content.at is NULL for a larger file */
 };
 
 /* @size: the most memory that it holds, 0: none. Returns 0 or -ENOMEM. */
@@ -53,8 +53,8 @@ bool cached_is_same(const struct cached *cached, const struct stat *stat);
 
 /*
  * Takes a copy of the file @fd, which @representation describes and its path led to at @now; there
- * is none of that name yet. A file that is too large, not settled or changing is not held, nor is
- * any when memory runs out.
+ * is none of that name yet. A file that is not settled or changing is not held, nor is any when
+ * memory runs out.
  */
 void cache_add(struct cache *cache, const struct cache_key *key, int fd,
     const struct representation *representation, struct span fields, time_t now);

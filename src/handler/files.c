@@ -105,7 +105,7 @@ static unsigned look_up(const struct exchange *exchange, const struct name *name
     struct cache_key key = key_of(exchange, name, coding);
     struct cached *cached = cache_find(exchange->files->cache, &key);
 
-    if (cached && cached->checked == exchange->now) {
+    if (cached && cached->content.at && cached->checked == exchange->now) {
         use_cached(ret, cached);
         return 200;
     }
@@ -113,7 +113,8 @@ static unsigned look_up(const struct exchange *exchange, const struct name *name
     if (!cached)
         return status;
     if (status == 200 && cached_is_same(cached, &ret->stat)) {
-        ret->fd = fd_close(ret->fd);
+        if (cached->content.at)
+            ret->fd = fd_close(ret->fd);
         cached->checked = exchange->now;
         use_cached(ret, cached);
     } else {
@@ -208,7 +209,7 @@ static void hold(const struct exchange *exchange, const struct name *name,
     const struct answer *answer = exchange->answer;
     struct cache_key key = key_of(exchange, name, representation->coding);
 
-    if (answer->status == 200 && answer->file >= 0 && !answer->failed)
+    if (answer->status == 200 && answer->file >= 0 && !answer->failed && !representation->fields.at)
         cache_add(exchange->files->cache, &key, answer->file, representation,
             buffer_span(&answer->fields), exchange->now);
 }

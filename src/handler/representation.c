@@ -88,7 +88,7 @@ static void add_piece(
 static void answer_whole(struct answer *answer, struct representation *representation)
 {
     answer->status = 200;
-    if (representation->content.at) {
+    if (representation->fields.at) {
         answer_fields(answer, representation->fields);
     } else {
         add_type(answer, representation);
@@ -196,7 +196,7 @@ int representation_answer(struct representation *representation, const struct re
     struct range ranges[REPRESENTATION_RANGES_MAX];
     size_t count = max_ranges < REPRESENTATION_RANGES_MAX ? max_ranges : REPRESENTATION_RANGES_MAX;
 
-    if (!representation->content.at)
+    if (!representation->fields.at)
         make_validators(representation, now);
     switch (precondition_check(request, span_of(validators->etag), validators->modified, now)) {
     case PRECONDITION_FAILED:

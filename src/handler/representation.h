@@ -37,10 +37,10 @@ struct representation {
     const char *coding;        /* Content-Encoding; NULL: none */
     const char *cache_control; /* NULL: no such field */
     bool negotiated;           /* another client may get another one: Vary (RFC 9110 §12.5.5) */
-    struct validators
-        validators; /* representation_answer() makes them; with content they are there */
-    /* Where the file is in memory, its bytes and the fields of a 200; no fd is needed then. */
-    struct span content, fields;
+    /* The fields of a 200, if they were made before: then the validators are there as well. */
+    struct span fields;
+    struct validators validators;
+    struct span content; /* the file's bytes, where they are in memory: no fd is needed then */
 };
 
 void representation_close(struct representation *representation);

@@ -20,17 +20,22 @@ static void hang_up(struct probe *probe)
     buffer_clear(&probe->head);
 }
 
-/* What this probe says; so many in a row that say otherwise than what holds change it. */
+/*
+ * What this probe says. So many in a row that say otherwise than what holds change it; the first of
+ * all does alone, or a reload would bring servers up for a while that are down.
+ */
 static void conclude(struct probe *probe, bool good, const char *why)
 {
     const struct config_upstream *config = probe->config;
+    unsigned needed = !probe->concluded ? 1 : good ? config->probe_rise : config->probe_fall;
 
     hang_up(probe);
+    probe->concluded = true;
     if (good != probe->down) {
         probe->in_a_row = 0;
         return;
     }
-    if (++probe->in_a_row < (good ? config->probe_rise : config->probe_fall))
+    if (++probe->in_a_row < needed)
         return;
     probe->in_a_row = 0;
     probe->down = !good;

@@ -29,6 +29,7 @@ struct probe {
     struct deadline deadline;
     struct buffer head;
     bool down;
+    bool concluded;    /* something is known */
     unsigned in_a_row; /* answers that speak for a change */
 };
 

@@ -315,6 +315,7 @@ static void on_resolved(void *owner, const struct address *addresses, size_t cou
 
     memcpy(server->addresses, addresses, count * sizeof *addresses);
     server->address_count = count;
+    server->resolving = false;
     server->unreachable = false;
     upstream_server_close_idle(server); /* they may lead to where the name led before */
     upstream_server_show(server);
@@ -325,6 +326,7 @@ static void on_unresolved(void *owner, const char *why)
 {
     struct upstream_server *server = owner;
 
+    server->resolving = false;
     upstream_note(server->upstream, server, why);
     upstream_go_on(server->upstream);
 }
@@ -379,6 +381,7 @@ int upstream_server_init(struct upstream_server *server, struct upstream *upstre
         server->addresses[0] = config->address;
         server->address_count = 1;
     } else {
+        server->resolving = true;
         server->name =
             resolver_watch(resolver, config->host, config->port, &resolver_calls, server);
     }

@@ -24,6 +24,7 @@ struct upstream_server {
     struct upstream *upstream;
     const struct config_server *config;
     struct resolver_name *name; /* NULL: it has an address */
+    bool resolving; /* what the name means is not known yet, nor that it means nothing */
     struct address addresses[RESOLVER_ADDRESSES_MAX];
     size_t address_count, next_address;
     struct link idle; /* backends; the last one was used last */

@@ -86,10 +86,20 @@ static void on_hold_expired(struct deadline *deadline)
 
 /* ---- finding servers for them ---- */
 
-/* With HoldTimeout=0 nobody waits longer than for the connections that are being made. */
+/* With HoldTimeout=0 nobody waits longer than for names and connections that are under way. */
 static bool holds(const struct upstream *upstream)
 {
     return upstream->config->hold_timeout_usec > 0;
+}
+
+/* Whether something is under way that will tell what can be reached: everybody waits for that. */
+static bool is_finding_out(const struct upstream *upstream)
+{
+    bool resolving = false;
+
+    for (size_t i = 0; i < upstream->server_count; i++)
+        resolving |= upstream->servers[i].resolving;
+    return resolving || upstream->dialling > 0;
 }
 
 /*
@@ -153,6 +163,21 @@ static unsigned refusal(struct upstream *upstream)
     return 502;
 }
 
+/* They have to wait for more than a connection that is being made. */
+static void count_held(struct upstream *upstream)
+{
+    struct link *link = upstream->waiting.previous; /* those that came since are the last */
+
+    for (; link != &upstream->waiting; link = link->previous) {
+        struct demand *demand = CONTAINER_OF(link, struct demand, link);
+        if (demand->held)
+            break;
+        demand->held = true;
+        if (upstream->counters)
+            upstream->counters->values[COUNTER_HELD]++;
+    }
+}
+
 /* Nobody holds them, and no connection is being made. */
 static void refuse_all(struct upstream *upstream)
 {
@@ -178,8 +203,10 @@ static void on_change(struct ev_loop *loop, ev_timer *timer, int events)
         else if (upstream->dialling == dialling)
             break;
     }
-    if (!upstream->paused && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !holds(upstream) && !is_finding_out(upstream))
         refuse_all(upstream);
+    else if (upstream->dialling == 0)
+        count_held(upstream);
     arm_retry(upstream);
 }
 
@@ -220,14 +247,18 @@ static int refuse_at_once(
     return DEMAND_REFUSED;
 }
 
+/* What has been given back belongs to those who wait already, before any that come now. */
+static bool is_changing(const struct upstream *upstream)
+{
+    return upstream->waiting_count > 0 && ev_is_pending(&upstream->change);
+}
+
 /* Returns DEMAND_WAITS, or why it may not. */
 static int let_wait(
     struct upstream *upstream, struct demand *demand, unsigned *ret_status, const char **ret_why)
 {
-    /* What has just changed is for those first who wait already. */
-    bool pending = ev_is_pending(&upstream->change);
-
-    if (!upstream->paused && !pending && !holds(upstream) && upstream->dialling == 0)
+    if (!upstream->paused && !holds(upstream) && !is_finding_out(upstream) &&
+        !is_changing(upstream))
         return refuse_at_once(upstream, refusal(upstream), ret_status, ret_why);
     /* Who only waits for its own connection is not one too many. */
     if (upstream->waiting_count >= upstream->config->max_waiting + upstream->dialling) {
@@ -235,8 +266,8 @@ static int let_wait(
         return refuse_at_once(upstream, 503, ret_status, ret_why);
     }
     enqueue(upstream, demand);
-    if (upstream->counters && upstream->dialling == 0)
-        upstream->counters->values[COUNTER_HELD]++;
+    if (upstream->dialling == 0 && !is_changing(upstream))
+        count_held(upstream);
     arm_retry(upstream);
     return DEMAND_WAITS;
 }
@@ -246,7 +277,7 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
 {
     struct upstream *upstream = of_gateway(gateway);
 
-    if (!upstream->paused && !ev_is_pending(&upstream->change)) {
+    if (!upstream->paused && !is_changing(upstream)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
         upstream->waiting_count--;

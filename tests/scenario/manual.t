@@ -100,7 +100,7 @@ my @literals =
 
 subtest 'messages' => sub {
     # An item's quoted parts; \& hides a punctuation mark from mdoc.
-    my @items = map { [map {s/\\&//r} /"(.*?)"/g] }
+    my @items = map { [map {s/\\&//gr} /"(.*?)"/g] }
         map {/^\.It (.*".*)$/mg} part_of('Refusals'), part_of('LOG MESSAGES');
     cmp_ok @items, '>', 40, 'the page has messages';
 

@@ -122,9 +122,6 @@ static void test_what_is_not_held(void **state)
     struct cache_key key = key_of("/a");
 
     (void)state;
-    add(&key, CACHE_FILE_MAX + 1);
-    assert_null(cache_find(cache, &key));
-
     later -= 1000; /* written just now */
     add(&key, 10);
     assert_null(cache_find(cache, &key));
@@ -138,7 +135,20 @@ static void test_what_is_not_held(void **state)
     assert_null(cache_find(cache, &key));
 
     add(&key, CACHE_FILE_MAX);
-    assert_non_null(cache_find(cache, &key));
+    assert_non_null(cache_find(cache, &key)->content.at);
+}
+
+static void test_of_larger_ones_the_fields(void **state)
+{
+    struct cache_key key = key_of("/large");
+
+    (void)state;
+    add(&key, CACHE_FILE_MAX + 1);
+    const struct cached *cached = cache_find(cache, &key);
+    assert_non_null(cached);
+    assert_null(cached->content.at);
+    assert_true(span_equal(cached->fields, FIELDS));
+    assert_in_range(cache_used(cache), 1, 1000);
 }
 
 /* It is looked at before and after it is read. */
@@ -227,6 +237,7 @@ int main(void)
         TEST(test_nothing_is_a_content_too),
         TEST(test_all_of_the_key_counts),
         TEST(test_what_is_not_held),
+        TEST(test_of_larger_ones_the_fields),
         TEST(test_a_file_that_changes_meanwhile),
         TEST(test_whatever_changed_shows),
         TEST(test_the_bound),

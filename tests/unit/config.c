@@ -423,7 +423,7 @@ static void test_ranges(void **state)
         const char *begin;
         unsigned keys;
     } sections[CONFIG_SECTION_TYPES] = {
-        [CONFIG_SERVER] = {WHOLE "[Server]\n", 16},
+        [CONFIG_SERVER] = {WHOLE "[Server]\n", 17},
         [CONFIG_LISTEN] = {WHOLE "[Listen http]\n", 0},
         [CONFIG_ROUTE] = {WHOLE, 1},
         [CONFIG_UPSTREAM] = {PROXY "Probe=/\n", 17},

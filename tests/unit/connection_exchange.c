@@ -637,18 +637,16 @@ static void test_client_leaves(void **state)
         bool waits;
         const char *answer;
         bool full; /* the client's socket */
-        unsigned lines;
     } cases[] = {
-        {"while it waits", GET, true, NULL, false, 0},
-        {"before it is answered", GET, false, NULL, false, 0},
+        {"while it waits", GET, true, NULL, false},
+        {"before it is answered", GET, false, NULL, false},
         {"within its body", "POST / HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\nabc", false, NULL,
-            false, 0},
-        {"within the answer", GET, false, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", false,
-            1},
+            false},
+        {"within the answer", GET, false, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", false},
         {"within both", "POST / HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\nabc", false,
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", false, 1},
-        {"and took nothing", GET, false, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", true, 1},
-        {"and the answer is here", GET, false, OK, true, 1},
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", false},
+        {"and took nothing", GET, false, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe", true},
+        {"and the answer is here", GET, false, OK, true},
     };
 
     (void)state;
@@ -668,7 +666,7 @@ static void test_client_leaves(void **state)
         assert_int_equal(counted(COUNTER_END_ABANDONED), i + 1);
         assert_int_equal(fake->cancelled - cancelled, cases[i].waits);
         assert_int_equal(fake->given_back - given_back, !cases[i].waits);
-        if (log_lines(place) != cases[i].lines)
+        if (log_lines(place) != 1)
             fail_msg("%s: it is not in the access log", cases[i].name);
     }
     /* When it is written to. */

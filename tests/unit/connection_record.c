@@ -527,6 +527,119 @@ static void test_inconsistent(void **state)
     }
 }
 
+/* The same for what is known of a backend. */
+static void test_inconsistent_backends(void **state)
+{
+    struct record records[] = {
+        sample(RECORD_IDLE),
+        sample(RECORD_HEAD),
+        sample(RECORD_REPLY),
+        sample(RECORD_PROXY),
+        sample(RECORD_WAITING),
+        sample(RECORD_WAITING),
+        sample(RECORD_WAITING),
+        sample(RECORD_WAITING),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_EXCHANGE),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+        sample(RECORD_TUNNEL),
+    };
+    struct record *record = records;
+    static char name[RECORD_NAME_MAX + 1];
+
+    (void)state;
+    record++->backend.upstream = SPAN("shop");
+    record++->with_backend = true;
+    record++->backend.unsent = SPAN("x");
+    record++->backend.upstream = SPAN("shop");
+    record++->with_backend = true; /* then it does not wait */
+    record++->backend.upstream.length = 0;
+    record++->unsent = SPAN("x");
+    record++->backend.pending = SPAN("x");
+    record++->with_backend = false;          /* who makes the answer? */
+    record++->backend.state = DOWNLOAD_DONE; /* then the backend is given back */
+    record->backend.state = DOWNLOAD_DONE;
+    record->with_backend = false;
+    record++->unsent.length = 0; /* then all is over */
+    record++->status = 0;        /* behind a head */
+    record++->head_length = 0;
+    record++->file = true;
+    record++->backend.upstream = (struct span){name, sizeof name};
+    record++->backend.upstream.length = 0;
+    record++->received = SPAN("x");
+    record++->backend.state = DOWNLOAD_BODY;
+    record++->backend.client_told = true; /* of an end that is behind unsent bytes, */
+    record->backend.unsent.length = 0;
+    record++->backend.client_ended = true; /* was not told of an end that is there, */
+    record->backend.unsent.length = 0;
+    record->backend.client_ended = false;
+    record++->backend.backend_told = true; /* was told of none, */
+    record->backend.unsent.length = record->unsent.length = 0;
+    record->backend.client_told = true;
+    record++->backend.backend_told = true; /* is over, */
+    record->with_backend = false;
+    record++->unsent.length = 0; /* or ended before it began */
+    record->with_backend = record->backend.client_ended = record->backend.backend_ended = false;
+    record++;
+    assert_int_equal(record - records, COUNT(records));
+    for (size_t i = 0; i < COUNT(records); i++) {
+        CLEANUP_BUFFER struct buffer message = message_of(&records[i], 1);
+        if (read_one(buffer_span(&message)) != -EINVAL)
+            fail_msg("case %zu", i);
+    }
+}
+
+/* As they may well be, too. */
+static void test_other_backends(void **state)
+{
+    struct record done = sample(RECORD_EXCHANGE), head = sample(RECORD_EXCHANGE),
+                  waiting = sample(RECORD_TUNNEL), half = sample(RECORD_TUNNEL);
+    struct record *const records[] = {&done, &head, &waiting, &half};
+
+    (void)state;
+    done.backend.state = DOWNLOAD_DONE;
+    done.with_backend = false;
+    head.backend.state = DOWNLOAD_HEAD;
+    head.status = 0;
+    waiting.with_backend = false;
+    waiting.unsent.length = 0;
+    waiting.backend.client_ended = waiting.backend.backend_ended = false;
+    half.unsent.length = 0;
+    half.backend.client_told = true;
+    for (size_t i = 0; i < COUNT(records); i++) {
+        CLEANUP_BUFFER struct buffer message = message_of(records[i], 1);
+        if (read_one(buffer_span(&message)) != 0)
+            fail_msg("case %zu", i);
+    }
+}
+
+static void test_as_many_as_fds(void **state)
+{
+    struct record record = sample(RECORD_IDLE);
+    CLEANUP_BUFFER struct buffer message = message_of(NULL, 0);
+
+    (void)state;
+    for (unsigned i = 0; i < RECORD_FDS_MAX; i++)
+        assert_int_equal(record_append(&message, &record), 0);
+    size_t length = message.length;
+    assert_int_equal(record_append(&message, &record), -EMSGSIZE);
+    assert_int_equal(message.length, length);
+    struct span rest = buffer_span(&message);
+    assert_int_equal(record_open(&rest, &fds), RECORD_FDS_MAX);
+}
+
 static void test_truncated_anywhere(void **state)
 {
     (void)state;
@@ -602,6 +715,9 @@ int main(void)
         cmocka_unit_test(test_free_fields),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_inconsistent),
+        cmocka_unit_test(test_inconsistent_backends),
+        cmocka_unit_test(test_other_backends),
+        cmocka_unit_test(test_as_many_as_fds),
         cmocka_unit_test(test_truncated_anywhere),
         cmocka_unit_test(test_longer),
         cmocka_unit_test(test_random_bytes),

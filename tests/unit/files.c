@@ -566,6 +566,32 @@ static void test_held_for_a_second(void **state)
     assert_int_equal(unlink(below("www/held.txt")), 0);
 }
 
+/* Of a large file only what is said of it is held, and that is never old. */
+static void test_held_fields(void **state)
+{
+    static char content[CACHE_FILE_MAX + 2];
+    char etag[512];
+
+    (void)state;
+    let_settle();
+    memset(content, 'x', sizeof content - 1);
+    make_file("www/large.txt", content);
+    for (int i = 0; i < 3; i++) {
+        ask("GET /large.txt", "");
+        assert_int_equal(answer.status, 200);
+        assert_true(answer.file >= 0);
+        assert_int_equal(answer_length(&answer), sizeof content - 1);
+        assert_field("Content-Type", "text/plain; charset=utf-8");
+        now += i;
+    }
+    (void)snprintf(etag, sizeof etag, "%s", exchange_field("ETag"));
+    make_file("www/large.txt", content + 1);
+    ask("GET /large.txt", "");
+    assert_int_equal(answer_length(&answer), sizeof content - 2);
+    assert_string_not_equal(exchange_field("ETag"), etag);
+    assert_int_equal(unlink(below("www/large.txt")), 0);
+}
+
 static void test_held_beneath_what_changes(void **state)
 {
     (void)state;
@@ -719,6 +745,7 @@ int main(void)
         TEST(test_out_of_fds),
         TEST(test_nothing_leaks),
         TEST(test_held_for_a_second),
+        TEST(test_held_fields),
         TEST(test_held_beneath_what_changes),
         TEST(test_held_of_another_root),
         TEST(test_held_answers_as_from_disk),

@@ -69,7 +69,7 @@ static void test_rows(void **state)
         request.field_count = 0;
         while (rest.length > 0)
             request.fields[request.field_count++] =
-                (struct field){SPAN("Accept-Encoding"), span_cut(&rest, '\n')};
+                (struct field){SPAN("Accept-Encoding"), span_cut(&rest, '\n'), FIELD_OTHER};
         size_t count = accept_codings(&request, accepted);
         for (size_t j = 0; j < count; j++) {
             strcat(text, codings[accepted[j]].name);

@@ -25,7 +25,8 @@ static void make_request(struct request *request, enum method method, const char
     request->method = method;
     while (rest.length > 0) {
         struct span value = span_cut(&rest, '\n'), name = span_cut(&value, ':');
-        request->fields[request->field_count++] = (struct field){name, span_trim(value)};
+        request->fields[request->field_count++] =
+            (struct field){name, span_trim(value), FIELD_OTHER};
     }
 }
 

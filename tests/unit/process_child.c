@@ -81,17 +81,20 @@ static const struct child_calls calls = {on_ready, on_serving, on_gone};
 /* A worker that does nothing until a signal ends it; @stubborn: until SIGKILL does. */
 static pid_t fork_worker(bool stubborn)
 {
-    sigset_t set;
-    pid_t pid = fork();
+    sigset_t abort, before, none;
 
+    sigemptyset(&none);
+    sigemptyset(&abort);
+    sigaddset(&abort, SIGABRT);
+    (void)sigprocmask(SIG_BLOCK, &abort, &before); /* it may come before the worker runs at all */
+    pid_t pid = fork();
+    if (pid != 0)
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
-    sigemptyset(&set);
-    if (stubborn)
-        sigaddset(&set, SIGABRT);
     (void)signal(SIGABRT, SIG_DFL); /* cmocka catches it */
-    (void)sigprocmask(SIG_SETMASK, &set, NULL);
+    (void)sigprocmask(SIG_SETMASK, stubborn ? &abort : &none, NULL);
     for (;;)
         (void)pause();
 }

@@ -114,6 +114,7 @@ static inline void fake_cancel(struct demand *demand)
     struct fake *fake = fake_of(demand->gateway);
 
     assert_ptr_equal(fake->waits, demand);
+    deadline_disarm(&demand->deadline);
     fake->waits = NULL;
     fake->cancelled++;
 }

@@ -192,6 +192,11 @@ bench:
 bench-reload: $(BUILD)/baton $(LOAD)
 	@$(TEST_ENVIRONMENT) tests/bench/reload
 
+##   make bench-tunnels    what a reload does to WebSockets, beside nginx and HAProxy
+.PHONY: bench-tunnels
+bench-tunnels: $(BUILD)/baton $(LOAD) $(BACKEND)
+	@$(TEST_ENVIRONMENT) tests/bench/tunnels
+
 ##   make packages-check   what `make deb` and `make rpm` build, with lintian and rpmlint
 .PHONY: packages-check
 packages-check:

@@ -32,6 +32,9 @@ sub serve($address, $more = '')
             Upstream=shop
             [Upstream shop]
             HoldTimeout=@{[10 * $SLOW]}s
+            # Where it is killed many times in a second, one request meets more of that than the two
+            # further attempts of the default.
+            Retries=10
             Server=$address
             $more
             END

@@ -41,13 +41,7 @@ sub is_there($part)
 sub start_peer($address, @command)
 {
     my $peer = Baton::Process->start(command => \@command);
-    wait_for(
-        "$command[0] at $address",
-        sub {
-            die $peer->err if !$peer->running;
-            eval { Baton::Http->connect($address)->close; 1 };
-        },
-        30);
+    Baton::Http->wait_listening($address, $peer, 30);
     return $peer;
 }
 

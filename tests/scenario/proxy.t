@@ -471,7 +471,7 @@ subtest 'interim responses' => sub {
     is $connection->read_answer->body, 'late', 'the final one later';
 };
 
-# Nothing else can follow the part of it that has been sent.
+# An answer of ours comes behind all of it, though a part of it may have been sent.
 subtest 'an interim response that the client does not take' => sub {
     $early->answer(hold => 1);
     my $interim    = "HTTP/1.1 103 Early Hints\r\nX-A: " . 'x' x 10_000 . "\r\n\r\n";
@@ -490,9 +490,9 @@ subtest 'an interim response that the client does not take' => sub {
     cmp_ok $left, '>', 0, 'it waits';
     $connection->send("x\r\n");
     $request->wait_abandoned;
-    my $got = eval { $connection->read_to_end } // $connection->{bytes};
+    my $got = $connection->read_to_end;
     $got =~ s/^(?:\Q$interim\E)+//;
-    is substr($interim, 0, length $got), $got, 'and what the client has is not mixed with anything else';
+    like $got, qr{^HTTP/1\.1 400 Bad Request\r\n(?:[^\r\n]+\r\n)+\r\n400 Bad Request\n$}, 'and what follows comes behind it';
 };
 
 subtest 'responses byte by byte' => sub {

@@ -102,6 +102,7 @@ endef
 $(eval $(call PROGRAM_RULE,unit,-lcmocka))
 $(eval $(call PROGRAM_RULE,fuzz,-fsanitize=fuzzer))
 $(eval $(call PROGRAM_RULE,support))
+$(eval $(call PROGRAM_RULE,bench))
 
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
 $(BACKEND): $(BACKEND_OBJECTS) $(BUILD)/libbaton.a
@@ -179,10 +180,22 @@ layers-check format-check: %-check:
 install-check: $(BUILD)/baton
 	$(PROVE) tests/install
 
+##   make bench            how fast it is, beside nginx, h2o, lighttpd and HAProxy, which it installs
+.PHONY: bench
+bench:
+	@packaging/dependencies bench
+	$(SUBMAKE) $(BUILD)/baton $(LOAD) $(BUILD)/tests/bench/floor
+	@$(TEST_ENVIRONMENT) tests/bench/speed
+
 ##   make bench-reload     what a reload costs, beside nginx and HAProxy where they are installed
 .PHONY: bench-reload
 bench-reload: $(BUILD)/baton $(LOAD)
 	@$(TEST_ENVIRONMENT) tests/bench/reload
+
+##   make bench-tunnels    what a reload does to WebSockets, beside nginx and HAProxy
+.PHONY: bench-tunnels
+bench-tunnels: $(BUILD)/baton $(LOAD) $(BACKEND)
+	@$(TEST_ENVIRONMENT) tests/bench/tunnels
 
 ##   make packages-check   what `make deb` and `make rpm` build, with lintian and rpmlint
 .PHONY: packages-check

@@ -343,7 +343,7 @@ void connection_resume(
     resume_deadline(connection, deadline_usec, taken);
     if (state == CONNECTION_HEAD)
         requests_read(connection);
-    else if (state == CONNECTION_PROXY && connection->reading)
+    else if (state == CONNECTION_PROXY && connection->reading) /* else nothing of it has come */
         opening_read_header(connection);
     else if (state == CONNECTION_IDLE)
         connection_retire(connection); /* if the server stops already */

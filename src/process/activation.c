@@ -167,8 +167,6 @@ static int bind_socket(const struct address *address, int *ret, struct reason *r
         AF_UNIX) { /* as systemd.socket(5): restarts do not wait for TIME_WAIT */
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        /* What is accepted is then a request: none is lost in between when the server stops. */
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
     }
     if (bind(fd, &address->any, address->length) < 0 || listen(fd, BACKLOG) < 0)
         return reason_set(reason, -errno, "cannot listen on %s: %m", address_format(address, text));
@@ -222,6 +220,22 @@ static void close_socket(const struct activation *activation, struct activation_
     socket->name = NULL;
 }
 
+/*
+ * What is accepted is then a request: none is lost in between when the server stops. But where a
+ * backend may speak first, its client would wait for a word as long as we do.
+ */
+static void defer_accept(const struct activation *activation, const struct config_listen *listen)
+{
+    int client_speaks_first = !listen->tunnel || listen->accept_proxy;
+
+    for (size_t i = 0; i < activation->count; i++) {
+        const struct activation_socket *socket = &activation->sockets[i];
+        if (socket->ours && strcmp(socket->name, listen->name) == 0) /* a hint; none of AF_UNIX */
+            (void)setsockopt(socket->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &client_speaks_first,
+                sizeof client_speaks_first);
+    }
+}
+
 int activation_bind(
     struct activation *activation, const struct config *config, struct reason *reason)
 {
@@ -235,6 +249,7 @@ int activation_bind(
         for (size_t j = 0; j < listen->address_count && r == 0; j++)
             if (!find_bound(activation, &listen->addresses[j], listen->name))
                 r = bind_one(activation, listen->name, &listen->addresses[j], reason);
+        defer_accept(activation, listen);
     }
     while (r < 0 && activation->count > before)
         close_socket(activation, &activation->sockets[--activation->count]);

@@ -14,7 +14,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 cannot_run(Baton::Guest->missing) if Baton::Guest->missing;
 
 my $guest     = Baton::Guest->new;
-my $service   = Baton::Service->new($guest);
+my $service   = Baton::Service->new($guest, backend => 1);
 my ($version) = $guest->must('systemctl', '--version') =~ /^systemd (\d+)/;
 note "systemd $version";
 
@@ -34,7 +34,7 @@ sub stored
 }
 
 subtest 'ten restarts under the storm' => sub {
-    my $load = $service->start_load(@{Baton::Service::STORM()});
+    my $load = $service->start_load($service->storm);
     my @pids = $service->pid;
     my (@took, @stored);
     for (1 .. 10) {
@@ -51,7 +51,7 @@ subtest 'ten restarts under the storm' => sub {
 
 subtest 'twenty crashes under the storm' => sub {
     my $restarts = $service->property('NRestarts');
-    my $load     = $service->start_load(@{Baton::Service::STORM()});
+    my $load     = $service->start_load($service->storm);
     my (@took, @stored);
     for (1 .. 20) {
         push @took,   $service->crash($_ % 5 ? 'KILL' : 'SEGV');
@@ -110,20 +110,39 @@ sub restart_around($between)
     $service->drop_in('');
 }
 
+sub read_echo($tunnel, $text)
+{
+    my $echo = Baton::Service::echo($text);
+    return $tunnel->read_bytes(length $echo) eq $echo;
+}
+
 subtest 'what a parked client sends is answered by the next instance' => sub {
     my ($idle)  = $service->idle(1);
     my $half    = $service->connect->send("GET / HT");
     my $waiting = $service->connect;
     my $slow    = $service->begin_download;
+    # And of those whom the backend serves.
+    my $tunnel  = $service->open_websocket;
+    my $posting = $service->connect->send("POST /api/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello");
+    my $numbers = $service->connect(80, receive_buffer => 4096)
+        ->send("GET /slow?size=8M&framing=length HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    $numbers->read_more;
+    $tunnel->send(Baton::Service::message('before'));
+    is read_echo($tunnel, 'before'), 1, 'a tunnel';
     restart_around(
         sub {
             $idle->send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             $half->send("TP/1.1\r\nHost: localhost\r\n\r\n");
             $waiting->send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            ok $_->is_quiet, 'nobody answers' for $idle, $half, $waiting;
+            $tunnel->send(Baton::Service::message('meanwhile'));
+            $posting->send('world');
+            ok $_->is_quiet, 'nobody answers' for $idle, $half, $waiting, $tunnel, $posting;
         });
     is $_->read_answer->body, "hello\n", 'now it is answered' for $idle, $half, $waiting;
     ok $slow->read_answer('GET', 30)->body eq $service->large, 'and the download is whole';
+    is read_echo($tunnel, 'meanwhile'), 1, 'in the tunnel, too';
+    like $posting->read_answer->body, qr/^10 /, 'and the upload is';
+    ok $numbers->read_answer('GET', 30)->body eq Baton::Origin::numbers(8 << 20), "and a backend's answer";
 };
 
 subtest 'what cannot be read is closed, and everything else goes on' => sub {
@@ -172,7 +191,7 @@ subtest 'a restart that fails costs nobody a connection' => sub {
 };
 
 subtest 'a replaced binary is what runs after a restart' => sub {
-    my $load    = $service->start_load(@{Baton::Service::STORM()});
+    my $load    = $service->start_load($service->storm);
     my $running = sub { $guest->must('stat', '-Lc', '%i', '/proc/' . $service->pid . '/exe') };
     $guest->must('sh', '-c', 'cd /usr/bin && cp baton baton.new && echo >>baton.new');
     my $new = $guest->must('stat', '-c', '%i', '/usr/bin/baton.new');

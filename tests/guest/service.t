@@ -34,6 +34,8 @@ $guest->must('mkdir', '-p', '/srv/site');
 $guest->write_file('/srv/site/index.html', "hello\n");
 $guest->must('truncate', '-s', $LARGE, '/srv/site/large');
 $guest->must('cp', '/usr/bin/baton', '/usr/bin/baton.good');
+# Another build: the same, of other bytes.
+$guest->must('objcopy', '--strip-debug', '/usr/bin/baton', '/usr/bin/baton.other');
 my $journal = $guest->follow_journal('baton.service');
 
 sub of_service($name)
@@ -57,6 +59,13 @@ sub replace_binary($content)
     $guest->write_file('/usr/bin/baton.new', $content);
     $guest->must('chmod', '755', '/usr/bin/baton.new');
     $guest->must('mv',    '/usr/bin/baton.new', '/usr/bin/baton');
+}
+
+# By a copy of that file.
+sub install_binary($path)
+{
+    $guest->must('cp', $path, '/usr/bin/baton.new');
+    $guest->must('mv', '/usr/bin/baton.new', '/usr/bin/baton');
 }
 
 # Clients that ask for the small page, again and again.
@@ -107,11 +116,19 @@ subtest 'the first connection starts it' => sub {
     like of_service('StatusText'), qr/generation 1/i, 'the status names the generation';
 };
 
-subtest 'fifty reloads under load' => sub {
-    my $pid  = of_service('MainPID');
-    my $load = start_load('keepalive:200:think=0-50ms', 'connect:50');
-    my @failed = grep { $_->status != 0 }
-        map { $guest->run('systemctl', 'reload', 'baton.service') } 1 .. 50;
+subtest 'fifty reloads under load, every fifth one an upgrade' => sub {
+    my $pid    = of_service('MainPID');
+    my $load   = start_load('keepalive:200:think=0-50ms', 'connect:50', 'slowhead:20:piece=1-5,gap=1-5ms',
+        'download:10:rate=1M,path=/large', 'pipeline:20:depth=8,think=0-5ms');
+    my @builds = ('/usr/bin/baton.other', '/usr/bin/baton.good');
+    my @failed;
+    for my $n (1 .. 50) {
+        my $build = $n % 5 == 0 ? $builds[$n / 5 % 2] : undef;
+        install_binary($build) if $build;
+        my $reload = $guest->run('systemctl', 'reload', 'baton.service');
+        push @failed, $reload if $reload->status != 0;
+        is $guest->run('cmp', $build, "/proc/$pid/exe")->status, 0, "reload $n runs $build" if $build;
+    }
     is @failed, 0, 'all succeed' or diag map { $_->err } @failed;
     is_unharmed $guest->finish_load($load), 'the load';
     is of_service('MainPID'),   $pid, 'the same process';
@@ -151,8 +168,7 @@ subtest 'a refused reload changes nothing' => sub {
     $refused->('a binary that is none', qr/refused.*baton cannot be run/, @baton);
     is_unharmed $guest->finish_load($load), 'the load';
 
-    $guest->must('cp', '/usr/bin/baton.good', '/usr/bin/baton.new');
-    $guest->must('mv', '/usr/bin/baton.new',  '/usr/bin/baton');
+    install_binary('/usr/bin/baton.good');
     $guest->must('systemctl', 'reload', 'baton.service');
     isnt join(' ', workers()), join(' ', @workers), 'put right, it reloads';
 };

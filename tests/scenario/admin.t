@@ -160,6 +160,7 @@ subtest 'a worker that dies' => sub {
 };
 
 subtest 'a reload' => sub {
+    $server = serve('Workers=1'); # that waits long enough for half a request
     my $before = Baton::Metrics->scrape($server);
     my $half   = $server->connect->send($REQUEST);
     is $server->reload->status, 0, 'it succeeds';

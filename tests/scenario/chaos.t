@@ -2,7 +2,8 @@
 # itself is lost, of files as of tunnels and what else goes to backends. What lies in the inbox belongs
 # to nobody and arrives.
 #
-# BATON_CHAOS_ROUNDS is how many reloads (50); BATON_CHAOS_SEED repeats their choices.
+# BATON_CHAOS_ROUNDS is how many reloads (50); BATON_CHAOS_SECONDS is when no further one begins, of
+# either subtest; BATON_CHAOS_SEED repeats their choices.
 
 use v5.36;
 use FindBin qw($Bin);
@@ -18,6 +19,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 my $SLOW    = $ENV{BATON_TEST_SLOW} || 1;
 my $ROUNDS  = $ENV{BATON_CHAOS_ROUNDS} || 50 / $SLOW;
+my $SECONDS = $ENV{BATON_CHAOS_SECONDS} || 'inf';
 my $SEED    = $ENV{BATON_CHAOS_SEED} // int 1e6 * rand;
 my $WORKERS = 3;
 my $CLIENTS = 180;
@@ -35,6 +37,14 @@ my $origin  = Baton::Origin->start;
 srand $SEED;
 alarm 600 * $SLOW + $ROUNDS;
 
+# The numbers of the rounds that there is time for.
+sub rounds($count)
+{
+    my $until = clock_gettime(CLOCK_MONOTONIC) + $SECONDS;
+    my $number = 0;
+    return sub { $number < $count && clock_gettime(CLOCK_MONOTONIC) < $until ? ++$number : 0 };
+}
+
 sub serve
 {
     return start(
@@ -43,6 +53,10 @@ sub serve
             [Server]
             Workers=$WORKERS
             CrashLimit=1000
+            HeaderTimeout=1h
+            BodyTimeout=1h
+            IdleTimeout=1h
+            SendTimeout=1h
             [Listen http]
             [Listen admin]
             Admin=yes
@@ -59,6 +73,8 @@ sub serve
             Upstream=shop
             [Upstream shop]
             Server=@{[$origin->address]}
+            SendTimeout=1h
+            ResponseTimeout=1h
             END
 }
 
@@ -261,11 +277,12 @@ sub round($number)
 
 subtest 'workers are killed during reloads' => sub {
     replenish();
-    for my $number (1 .. $ROUNDS) {
+    my ($next, $done) = (rounds($ROUNDS), 0);
+    while (Test::More->builder->is_passing && (my $number = $next->())) {
         round($number);
-        last if !Test::More->builder->is_passing;
+        $done = $number;
     }
-    ok Test::More->builder->is_passing, "$ROUNDS reloads" or diag "BATON_CHAOS_SEED=$SEED";
+    ok Test::More->builder->is_passing, "$done reloads" or diag "BATON_CHAOS_SEED=$SEED";
     diag "$count{killed} workers were killed; $count{lost} of their connections were lost, $count{held} were with another already or in the inbox; $count{refused} reloads were refused";
     cmp_ok $count{lost}, '>', 0, 'it was dangerous';
     replenish();
@@ -282,8 +299,8 @@ subtest 'workers are killed during reloads' => sub {
 # A stop in the middle of a reload: nobody comes after, so whoever is left answers whatever was
 # received, also what lies in the inbox.
 subtest 'stopped during reloads' => sub {
-    my $rounds = $ROUNDS / 5;
-    for my $number (1 .. $rounds) {
+    my $next = rounds($ROUNDS / 5);
+    while (my $number = $next->()) {
         $server = serve();
         Baton::Inbox->of($server)->resize(rand() < 0.7 ? 1 : 100_000);
         my @downloads = map { $server->connect('http', receive_buffer => 1 << 18)->send("GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n") } 1 .. 10;

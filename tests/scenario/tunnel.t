@@ -355,6 +355,25 @@ subtest 'a listener that is a tunnel' => sub {
     is $raw->wait_connection->read_to_end, 'all of it', 'a client that says all and ends';
 };
 
+# A socket that we bind ourselves does not wait for the client's first byte (tcp(7), TCP_DEFER_ACCEPT:
+# a second), nor does one that was an HTTP listener before.
+subtest 'a listener that we bind' => sub {
+    my ($tunnel, $other) = map { free_address() } 1 .. 2;
+    my $configuration = sub (@keys) {
+        return join "\n", '[Server]', 'Workers=1', '[Listen http]', "Address=$other", '[Listen tunnel]', "Address=$tunnel", @keys,
+            '[Route all]', 'Upstream=raw', '[Upstream raw]', 'Server=' . $raw->address, '';
+    };
+    my $bound = start(config => $configuration->(), sockets => []);
+    $bound->configure($configuration->('Tunnel=raw'));
+    is $bound->reload->status, 0, 'a reload';
+    my $client = Baton::Http->connect($tunnel);
+    my $end    = $raw->wait_connection(0.8);
+    $end->send('220');
+    is $client->read_bytes(3), '220', 'the backend speaks first';
+    $_->close for $client, $end;
+    is $bound->stop, 0, 'exit code';
+};
+
 subtest 'a tunnel that waits for its backend' => sub {
     my $silent = $server->connect('away');
     my $speaks = $server->connect('away')->send('hello');

@@ -4,11 +4,13 @@ package Baton::Http;
 # an answer that RFC 9112 does not allow.
 
 use v5.36;
-use Baton::Loop qw(watch unwatch wait_for);
+use Baton::Loop qw(watch unwatch wait_for in_time);
+use Baton::Proc qw(state_of);
 use Carp        qw(croak);
 use Errno       qw(EAGAIN ECONNRESET EINPROGRESS EINTR);
 use IO::Poll    qw(POLLIN POLLOUT);
 use Socket      qw(:DEFAULT :addrinfo IPPROTO_TCP TCP_NODELAY);
+use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 my $TOKEN = qr/[!#\$%&'*+\-.^_`|~0-9A-Za-z]+/;
 
@@ -45,6 +47,16 @@ sub connect($class, $address, %o)
         croak "connecting to $address: $!" if $!;
     }
     return $self;
+}
+
+# Tries until somebody listens there: $process, which has just been started, says nothing of it.
+sub wait_listening($class, $address, $process, $seconds = 10)
+{
+    my $deadline = in_time($seconds);
+    until (eval { $class->connect($address)->close; 1 }) {
+        croak "$address: no process any more" if (state_of($process->pid) // 'Z') eq 'Z';
+        croak "nobody listens at $address: $@" if clock_gettime(CLOCK_MONOTONIC) > $deadline;
+    }
 }
 
 # Over a connected stream socket.

@@ -78,7 +78,8 @@ static void write_stderr(const char *text)
     (void)n; /* there is nowhere left to say it */
 }
 
-static void write_message(int priority, const char *id, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0))) static void write_message(
+    int priority, const char *id, const char *format, va_list arguments)
 {
     char text[2048];
 

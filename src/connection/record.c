@@ -294,11 +294,11 @@ enum has { NO, MAYBE, YES };
 static const struct {
     enum has received, head, parts, unsent, backend, upstream;
 } kinds[] = {
-    [RECORD_IDLE] = {NO},
+    [RECORD_IDLE] = {.received = NO},
     [RECORD_HEAD] = {.received = YES},
     [RECORD_BODY] = {.received = YES, .head = YES},
     [RECORD_REPLY] = {.received = YES, .head = MAYBE, .parts = YES, .unsent = MAYBE},
-    [RECORD_LINGER] = {NO},
+    [RECORD_LINGER] = {.received = NO},
     [RECORD_WAITING] = {.received = YES, .head = YES, .unsent = MAYBE, .upstream = YES},
     [RECORD_EXCHANGE] =
         {.received = YES, .head = YES, .unsent = MAYBE, .backend = MAYBE, .upstream = YES},

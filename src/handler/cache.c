@@ -149,8 +149,11 @@ static void insert(struct cache *cache, struct entry *entry)
 {
     struct entry **bucket = &cache->buckets[entry->hash & cache->mask];
 
-    while (cache->used + entry->size > cache->size)
-        drop(cache, CONTAINER_OF(cache->uses.next, struct entry, use));
+    LIST_EACH (use, &cache->uses) {
+        if (cache->used + entry->size <= cache->size)
+            break;
+        drop(cache, CONTAINER_OF(use, struct entry, use));
+    }
     entry->next = *bucket;
     *bucket = entry;
     list_append(&cache->uses, &entry->use);

@@ -232,8 +232,8 @@ void upstream_server_take_back(struct backend *backend, enum backend_end how)
 
 void upstream_server_close_idle(struct upstream_server *server)
 {
-    while (!list_empty(&server->idle)) {
-        struct backend *backend = CONTAINER_OF(server->idle.next, struct backend, link);
+    LIST_EACH (link, &server->idle) {
+        struct backend *backend = CONTAINER_OF(link, struct backend, link);
         remove_idle(server, backend);
         backend_free(backend);
     }

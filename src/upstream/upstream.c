@@ -232,9 +232,9 @@ void upstream_grant_new(struct upstream *upstream, struct backend *backend)
 }
 
 void upstream_note(
-    struct upstream *upstream, const struct upstream_server *server, const char *what)
+    struct upstream *upstream, const struct upstream_server *server, const char *cause)
 {
-    (void)snprintf(upstream->why, sizeof upstream->why, "%s: %s", server->config->text, what);
+    (void)snprintf(upstream->why, sizeof upstream->why, "%s: %s", server->config->text, cause);
 }
 
 /* ---- as a gateway ---- */

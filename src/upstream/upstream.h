@@ -60,4 +60,4 @@ void upstream_go_on(struct upstream *upstream);
 /* A connection has been made: it is whoever's that waits longest. */
 void upstream_grant_new(struct upstream *upstream, struct backend *backend);
 void upstream_note(
-    struct upstream *upstream, const struct upstream_server *server, const char *why);
+    struct upstream *upstream, const struct upstream_server *server, const char *cause);

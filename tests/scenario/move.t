@@ -304,7 +304,7 @@ sub moved_by_state($server, $reload)
 }
 
 subtest 'twenty reloads, whatever clients do' => sub {
-    my $server      = serve();
+    my $server      = serve(server => 'LingerTimeout=1h');
     my @connections = begin_travel($server, @travellers);
     my %expected;
     $expected{$_->{state}}++ for @travellers;

@@ -121,7 +121,7 @@ static void test_json(void **state)
         "{\"server\":\"db:1\",\"state\":\"up\",\"connections\":0,\"idle\":0,\"requests\":0,"
         "\"failures\":0}]}]");
     assert_non_null(strstr(written(report_json), "],\"upstreams\":[{\"name\":\"shop\""));
-    assert_string_equal(buffer_string(&out) + out.length - 5, "}]}]}\n" + 1);
+    assert_string_equal(buffer_string(&out) + out.length - 5, &"}]}]}\n"[1]);
 }
 
 static void test_text(void **state)

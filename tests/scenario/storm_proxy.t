@@ -19,6 +19,7 @@ use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
 my $SLOW    = $ENV{BATON_TEST_SLOW}     || 1;
 my $RELOADS = $ENV{BATON_STORM_RELOADS} || 200 / $SLOW;
+alarm 600 * $SLOW + 3 * $RELOADS;
 my $NUMBERS = folder(numbers => Baton::Origin::numbers(1 << 18)) . '/numbers';
 my $LARGE   = folder(numbers => Baton::Origin::numbers(4 << 20)) . '/numbers';
 my $site    = folder('index.html' => 'home');

@@ -81,9 +81,9 @@ void stop_begin(struct supervisor *supervisor, const char *why, int exit_status)
     const struct config *config = supervisor->serving ? supervisor->serving->config : NULL;
     double delay = config ? usec_to_seconds(config->readiness_delay_usec) : 0;
 
+    supervisor->board.head->stopping = 1; /* before it is said: /readyz is asked then */
     log_notice("%s: stopping", why);
     supervisor->exit_status = exit_status;
-    supervisor->board.head->stopping = 1;
     if (supervisor->phase == PHASE_SETTLING)
         reload_settle(supervisor);
     if (supervisor->phase == PHASE_PREFLIGHT || supervisor->phase == PHASE_TRYING)

@@ -219,6 +219,10 @@ sub kill_holders(@victims)
         $held{$_} = 1 for sockets_of($pid);
     }
     kill KILL => @victims;
+    # Until it is a zombie, what it held is open: who asks now would take it for alive.
+    for my $pid (@victims) {
+        while ((state_of($pid) // 'Z') !~ /[ZX]/) { }
+    }
     return \%held;
 }
 
@@ -265,7 +269,8 @@ sub round($number)
             $count{lost}++;
         } else {
             fail "round $number, $plan->{name}: a connection is lost that no victim held";
-            diag $why, $server->log;
+            my ($kind) = grep { $kinds[$_] == $c->{kind} } 0 .. $#kinds;
+            diag "A client of kind $kind. $why", $server->log;
         }
     }
     @clients = @left;

@@ -8,6 +8,8 @@ use Baton::Loop    qw(turn);
 use Baton::Proc    qw(resident_of);
 use Baton::Test;
 
+# The sanitizers keep what was freed for a while.
+my $MOST  = 2048 * ($ENV{BATON_TEST_SLOW} || 1);
 my $SIZE  = 128 << 20;
 my $PIECE = 'x' x (1 << 20);
 
@@ -140,7 +142,7 @@ for my $name (sort keys %ways) {
     my $got = pass_on($from, $to, $size - $sent, $size);
     cmp_ok $got, '>=', $size, '... and all of them go on when they are taken';
     grown();
-    cmp_ok $most, '<', 2048, "... for $most KiB";
+    cmp_ok $most, '<', $MOST, "... for $most KiB";
     $_->close for $from, $to;
 }
 

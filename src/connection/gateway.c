@@ -44,6 +44,11 @@ void demand_init(struct demand *demand, struct gateway *gateway, const struct so
     deadline_init(&demand->deadline);
 }
 
+double demand_patience(const struct demand *demand)
+{
+    return demand->postponed ? demand->patience : deadline_left(&demand->deadline);
+}
+
 int gateway_preface(const struct gateway *gateway, const struct sockaddr_in6 *peer, int client_fd,
     struct buffer *out)
 {

@@ -35,6 +35,7 @@ struct demand {
     struct gateway *gateway;
     struct deadline deadline;
     bool held;                     /* counted as one that has to wait */
+    bool postponed;                /* asks again in a moment: it does not wait for anything */
     bool reusable;                 /* a backend that has served a request before will do */
     uint32_t hash;                 /* of the client's address, for Balance=hash */
     struct upstream_server *avoid; /* failed it before; NULL: none */
@@ -86,6 +87,8 @@ struct gateway {
 
 /* A demand that nothing is asked with yet; the callbacks are still to be filled in. */
 void demand_init(struct demand *demand, struct gateway *gateway, const struct sockaddr_in6 *peer);
+/* Of one that waits: the seconds for which it would go on; below 0: as in patience. */
+double demand_patience(const struct demand *demand);
 
 /*
  * Appends what a connection to a backend begins with, for the client at @peer that is connected as

@@ -7,13 +7,11 @@
 #include "connection/forwarding.h"
 #include "connection/requests.h"
 
-static int64_t usec_left(const struct deadline *deadline)
+static int64_t usec_of(double seconds)
 {
-    double left = deadline_left(deadline);
-
-    if (left < 0 || left > usec_to_seconds(RECORD_USEC_MAX))
+    if (seconds < 0 || seconds > usec_to_seconds(RECORD_USEC_MAX))
         return -1;
-    return (int64_t)(left * (double)USEC_PER_SEC);
+    return (int64_t)(seconds * (double)USEC_PER_SEC);
 }
 
 static double seconds_left(const struct record_backend *record)
@@ -28,7 +26,7 @@ static void describe_socket(const struct backend *backend, struct record *record
     record->with_backend = true;
     record->backend.upstream = span_of(backend->gateway->name);
     record->backend.server = backend->gateway->calls->server_name(backend);
-    record->backend.deadline_usec = usec_left(&backend->deadline);
+    record->backend.deadline_usec = usec_of(deadline_left(&backend->deadline));
     record->backend.reused = backend->reused;
 }
 
@@ -42,7 +40,7 @@ static void describe_exchange(const struct exchange *exchange, struct record *re
     ret->attempts = exchange->attempts;
     record->unsent = flow_span(&download->flow);
     if (exchange->waiting) {
-        ret->deadline_usec = usec_left(&exchange->demand.deadline);
+        ret->deadline_usec = usec_of(demand_patience(&exchange->demand));
         return;
     }
     if (exchange->backend)
@@ -67,7 +65,7 @@ static void describe_tunnel(const struct tunnel *tunnel, struct record *record)
 
     ret->upstream = span_of(tunnel->demand.gateway->name);
     if (tunnel->waiting)
-        ret->deadline_usec = usec_left(&tunnel->demand.deadline);
+        ret->deadline_usec = usec_of(demand_patience(&tunnel->demand));
     if (tunnel->backend)
         describe_socket(tunnel->backend, record);
     ret->client_ended = tunnel->client_ended;

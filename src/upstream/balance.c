@@ -5,9 +5,16 @@
 #include "base/clock.h"
 
 /* How much is to be said against a server, before Balance= decides among the best. */
+enum {
+    RANK_AVOIDED = 1,
+    RANK_HAS_FAILED = 2,
+    RANK_NONE = 4,
+};
+
 static unsigned rank(const struct upstream_server *server, const struct demand *demand, double now)
 {
-    return (demand->avoid == server ? 2 : 0) + (upstream_server_is_avoided(server, now) ? 1 : 0);
+    return (demand->avoid == server ? RANK_HAS_FAILED : 0) +
+           (upstream_server_is_avoided(server, now) ? RANK_AVOIDED : 0);
 }
 
 static bool is_candidate(
@@ -64,12 +71,12 @@ static double score(
 static unsigned best_rank(
     const struct upstream *upstream, const struct demand *demand, double now, size_t *ret_count)
 {
-    unsigned best = 4;
+    unsigned best = RANK_NONE;
 
     *ret_count = 0;
     for (size_t i = 0; i < upstream->server_count; i++) {
         const struct upstream_server *server = &upstream->servers[i];
-        unsigned its = is_candidate(server, demand, now) ? rank(server, demand, now) : 4;
+        unsigned its = is_candidate(server, demand, now) ? rank(server, demand, now) : RANK_NONE;
         *ret_count = its < best ? 1 : *ret_count + (its == best);
         best = its < best ? its : best;
     }
@@ -84,7 +91,7 @@ struct upstream_server *balance_choose(struct upstream *upstream, const struct d
     unsigned best = best_rank(upstream, demand, now, &count);
     double weights = 0;
 
-    if (best == 4)
+    if (best == RANK_NONE)
         return NULL;
     /* Those with the same score take turns. */
     size_t turn = upstream->turn++;
@@ -102,4 +109,12 @@ struct upstream_server *balance_choose(struct upstream *upstream, const struct d
     if (count > 1)
         chosen->credit -= weights;
     return chosen;
+}
+
+bool balance_repeats(const struct upstream *upstream, const struct demand *demand)
+{
+    size_t count;
+
+    return demand->avoid &&
+           best_rank(upstream, demand, clock_monotonic_seconds(), &count) & RANK_HAS_FAILED;
 }

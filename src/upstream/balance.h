@@ -8,3 +8,5 @@
  * used now.
  */
 struct upstream_server *balance_choose(struct upstream *upstream, const struct demand *demand);
+/* Whether that would be the one that has just failed @demand. */
+bool balance_repeats(const struct upstream *upstream, const struct demand *demand);

@@ -15,6 +15,9 @@ static struct upstream *of_gateway(struct gateway *gateway)
     return CONTAINER_OF(gateway, struct upstream, gateway);
 }
 
+/* What a process takes to die whose listening socket is still there. */
+#define AGAIN_SECONDS 0.02
+
 static double timeout_seconds(uint64_t usec)
 {
     return usec == USEC_INFINITY ? 0 : usec_to_seconds(usec);
@@ -272,11 +275,9 @@ static int let_wait(
     return DEMAND_WAITS;
 }
 
-static int on_ask(struct gateway *gateway, struct demand *demand, struct backend **ret_backend,
+static int ask(struct upstream *upstream, struct demand *demand, struct backend **ret_backend,
     unsigned *ret_status, const char **ret_why)
 {
-    struct upstream *upstream = of_gateway(gateway);
-
     if (!upstream->paused && !is_changing(upstream)) {
         upstream->waiting_count++; /* a connection is made for it, too */
         struct backend *backend = find(upstream, demand);
@@ -289,9 +290,40 @@ static int on_ask(struct gateway *gateway, struct demand *demand, struct backend
     return let_wait(upstream, demand, ret_status, ret_why);
 }
 
+static int on_ask(struct gateway *gateway, struct demand *demand, struct backend **ret_backend,
+    unsigned *ret_status, const char **ret_why)
+{
+    struct upstream *upstream = of_gateway(gateway);
+
+    if (!balance_repeats(upstream, demand))
+        return ask(upstream, demand, ret_backend, ret_status, ret_why);
+    demand->postponed = true;
+    deadline_arm(&upstream->again, &demand->deadline);
+    return DEMAND_WAITS;
+}
+
+static void on_again(struct deadline *deadline)
+{
+    struct demand *demand = CONTAINER_OF(deadline, struct demand, deadline);
+    struct backend *backend;
+    unsigned status;
+    const char *reason;
+
+    demand->postponed = false;
+    int r = ask(of_gateway(demand->gateway), demand, &backend, &status, &reason);
+    if (r == DEMAND_GRANTED)
+        demand->granted(demand, backend);
+    else if (r == DEMAND_REFUSED)
+        demand->refused(demand, status, reason);
+}
+
 static void on_cancel(struct demand *demand)
 {
-    dequeue(of_gateway(demand->gateway), demand);
+    if (demand->postponed)
+        deadline_disarm(&demand->deadline);
+    else
+        dequeue(of_gateway(demand->gateway), demand);
+    demand->postponed = false;
 }
 
 static struct upstream_server *find_server(struct upstream *upstream, struct span name)
@@ -374,6 +406,7 @@ static void init_lists(struct upstream *upstream)
         &gateway->tunnel, loop, timeout_seconds(config->tunnel_timeout_usec), tunnel_expired);
     deadline_list_init(
         &upstream->hold, loop, timeout_seconds(config->hold_timeout_usec), on_hold_expired);
+    deadline_list_init(&upstream->again, loop, AGAIN_SECONDS, on_again);
     deadline_list_init(&upstream->idle, loop, timeout_seconds(config->idle_timeout_usec),
         upstream_server_idle_expired);
     deadline_list_init(
@@ -445,6 +478,7 @@ void upstream_free(struct upstream *upstream)
     deadline_list_deinit(&upstream->gateway.response);
     deadline_list_deinit(&upstream->gateway.tunnel);
     deadline_list_deinit(&upstream->hold);
+    deadline_list_deinit(&upstream->again);
     deadline_list_deinit(&upstream->idle);
     deadline_list_deinit(&upstream->connect);
     free(upstream->servers);

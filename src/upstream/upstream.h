@@ -15,7 +15,8 @@
  * A demand is granted a kept connection, or a new one; meanwhile it waits, in the order in which it
  * came. It waits as well while no server can be reached, at the most for HoldTimeout=, and while
  * the upstream is paused. Connections are dialled for the upstream, not for a demand: whoever waits
- * longest gets the next one.
+ * longest gets the next one. One that only the server could serve that has just failed it asks again
+ * a moment later: as a rule that server is going down, and would fail it until it is gone.
  */
 struct upstream {
     struct gateway gateway; /* first: a struct gateway * is a struct upstream * */
@@ -27,7 +28,7 @@ struct upstream {
     struct link waiting; /* demands */
     size_t waiting_count;
     size_t dialling;                    /* connections that are being made */
-    struct deadline_list hold;          /* of demands */
+    struct deadline_list hold, again;   /* of demands: that wait, that are postponed */
     struct deadline_list idle, connect; /* of backends, of dials */
     ev_timer retry, change, pause;
     bool paused;

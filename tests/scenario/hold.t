@@ -32,9 +32,6 @@ sub serve($address, $more = '')
             Upstream=shop
             [Upstream shop]
             HoldTimeout=@{[10 * $SLOW]}s
-            # Where it is killed many times in a second, one request meets more of that than the two
-            # further attempts of the default.
-            Retries=10
             Server=$address
             $more
             END
@@ -80,7 +77,8 @@ sub wait_all_waiting($load)
 }
 
 # Waits until nobody is left who was there when the backend came back: one worker may dial it sooner than
-# the other. A request that meets its end more often than Retries= allows is given up, and rightly.
+# the other.
+# A request that meets its end more often than Retries= allows is given up, and rightly.
 sub wait_served($server, $load)
 {
     wait_answers($load, 200);

@@ -218,26 +218,39 @@ static void on_refused(struct demand *demand, unsigned status, const char *why)
         client->then(client);
 }
 
-/* Returns what ask() does. */
-static int ask_for(size_t i, bool reusable, double patience)
+static struct demand *prepare(size_t i)
 {
     static const struct sockaddr_in6 peer = {.sin6_family = AF_UNIX};
     struct client *client = &clients[i];
-    const char *why;
 
     assert_null(client->backend);
     assert_false(client->waits);
     demand_init(&client->demand, &upstream->gateway, &peer);
-    client->demand.reusable = reusable;
-    client->demand.patience = patience;
     client->demand.granted = on_granted;
     client->demand.refused = on_refused;
+    return &client->demand;
+}
+
+/* Returns what the gateway's ask() does. */
+static int put(size_t i)
+{
+    struct client *client = &clients[i];
+    const char *why;
     int r = upstream->gateway.calls->ask(
         &upstream->gateway, &client->demand, &client->backend, &client->status, &why);
     client->waits = r == DEMAND_WAITS;
     if (r == DEMAND_REFUSED)
         (void)snprintf(client->why, sizeof client->why, "%s", why);
     return r;
+}
+
+static int ask_for(size_t i, bool reusable, double patience)
+{
+    struct demand *demand = prepare(i);
+
+    demand->reusable = reusable;
+    demand->patience = patience;
+    return put(i);
 }
 
 static int ask(size_t i)
@@ -572,6 +585,69 @@ static void test_failures(void **state)
     assert_int_equal(server->failures, 2);
 }
 
+/* The only server has just failed it: it asks again, but not at once. */
+static void test_repeating(void **state)
+{
+    (void)state;
+    config.server_count = 2;
+    listen_at(0);
+    begin();
+    struct upstream_server *failed = &upstream->servers[0];
+    struct upstream_server *other = &upstream->servers[1];
+    get(0);
+    for (unsigned there = 0; there < 2; there++) {
+        (void)prepare(1);
+        clients[1].demand.avoid = failed;
+        clients[1].demand.patience = 7;
+        if (there) { /* another one can be asked instead */
+            listen_at(1);
+            other->unreachable = false;
+            assert_int_equal(put(1), DEMAND_WAITS);
+            assert_int_equal(other->dialling, 1);
+        } else {
+            other->unreachable = true;
+            other->retry_at = clock_monotonic_seconds() + 100;
+            assert_int_equal(put(1), DEMAND_WAITS);
+            assert_int_equal(upstream->dialling + upstream->waiting_count, 0);
+            assert_true(demand_patience(&clients[1].demand) == 7); /* this is no waiting */
+            give_back(0, BACKEND_REUSABLE);
+            turn();
+            assert_null(clients[1].backend);
+        }
+        wait_while(&clients[1].waits);
+        assert_ptr_equal(clients[1].backend->server, there ? other : failed);
+        give_back(1, BACKEND_CLOSED);
+    }
+    /* It is gone in the meantime: so it is refused, or waits as others do. */
+    for (unsigned held = 0; held < 2; held++) {
+        config.hold_timeout_usec = held ? 60 * USEC_PER_SEC : 0;
+        (void)prepare(1);
+        clients[1].demand.avoid = failed;
+        other->unreachable = true;
+        failed->unreachable = false;
+        assert_int_equal(put(1), DEMAND_WAITS);
+        failed->unreachable = true;
+        failed->retry_at = other->retry_at;
+        bool postponed = true;
+        while (postponed) {
+            ev_run(loop, EVRUN_ONCE);
+            postponed = clients[1].demand.postponed;
+        }
+        assert_int_equal(clients[1].refused, 1);
+        assert_int_equal(clients[1].waits, held);
+        assert_int_equal(upstream->waiting_count, held);
+    }
+    cancel(1);
+    /* Or who asked is. */
+    (void)prepare(1);
+    clients[1].demand.avoid = failed;
+    failed->unreachable = false;
+    assert_int_equal(put(1), DEMAND_WAITS);
+    assert_true(clients[1].demand.postponed);
+    cancel(1);
+    assert_false(clients[1].demand.postponed);
+}
+
 /* ---- demands that go away ---- */
 
 /* The connection that was made for it is there for the next. */
@@ -809,6 +885,7 @@ int main(void)
         UPSTREAM(test_held_for_too_long),
         UPSTREAM(test_no_servers),
         UPSTREAM(test_failures),
+        UPSTREAM(test_repeating),
         UPSTREAM(test_nobody_waits_any_more),
         UPSTREAM(test_from_within),
         UPSTREAM(test_refused_from_within),

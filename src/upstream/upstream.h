@@ -15,8 +15,8 @@
  * A demand is granted a kept connection, or a new one; meanwhile it waits, in the order in which it
  * came. It waits as well while no server can be reached, at the most for HoldTimeout=, and while
  * the upstream is paused. Connections are dialled for the upstream, not for a demand: whoever waits
- * longest gets the next one. One that only the server could serve that has just failed it asks again
- * a moment later: as a rule that server is going down, and would fail it until it is gone.
+ * longest gets the next one. One that only the server could serve that has just failed it asks
+ * again a moment later: as a rule that server is going down, and would fail it until it is gone.
  */
 struct upstream {
     struct gateway gateway; /* first: a struct gateway * is a struct upstream * */

@@ -10,13 +10,13 @@
 #include "connection/tunnel.h"
 #include "upstream/balance.h"
 
+/* What a process takes to die whose listening socket is still there. */
+#define AGAIN_SECONDS 0.02
+
 static struct upstream *of_gateway(struct gateway *gateway)
 {
     return CONTAINER_OF(gateway, struct upstream, gateway);
 }
-
-/* What a process takes to die whose listening socket is still there. */
-#define AGAIN_SECONDS 0.02
 
 static double timeout_seconds(uint64_t usec)
 {

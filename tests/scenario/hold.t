@@ -77,8 +77,7 @@ sub wait_all_waiting($load)
 }
 
 # Waits until nobody is left who was there when the backend came back: one worker may dial it sooner than
-# the other.
-# A request that meets its end more often than Retries= allows is given up, and rightly.
+# the other. A request that meets its end more often than Retries= allows is given up, and rightly.
 sub wait_served($server, $load)
 {
     wait_answers($load, 200);

@@ -29,6 +29,11 @@ struct taken {
     struct inbox_fds fds;
 };
 
+/* A connection: a record of a message. */
+struct place {
+    unsigned message, record;
+};
+
 static _Noreturn void fail(const char *what, int error)
 {
     (void)fprintf(stderr, "spoiler: %s: %s\n", what, strerror(error));
@@ -129,27 +134,32 @@ static void put(int fd, const struct taken *message)
         fd_close(message->fds.fds[i]);
 }
 
-/* Puts the connections @first and following of a message into one of their own, as it was. */
-static void take_batch(const struct taken *from, unsigned first, struct taken *ret)
+/* Moves up to BATCH connections, the next ones of @messages, into a message of their own. */
+static void take_batch(
+    const struct taken *messages, unsigned count, struct place *next, struct taken *ret)
 {
-    size_t at = record_at(&from->bytes, first);
-    unsigned count = (unsigned)from->fds.count - first;
-
-    if (count > BATCH)
-        count = BATCH;
-    size_t length = record_at(&from->bytes, first + count) - at;
     ret->bytes.length = 0;
-    if (buffer_append(&ret->bytes, (struct span){from->bytes.bytes, HEAD_SIZE}) < 0 ||
-        buffer_append(&ret->bytes, (struct span){from->bytes.bytes + at, length}) < 0)
+    ret->fds.count = 0;
+    if (buffer_append(&ret->bytes, (struct span){messages->bytes.bytes, HEAD_SIZE}) < 0)
         fail("a message", ENOMEM);
-    set_number_at(&ret->bytes, COUNT_AT, (uint16_t)count);
-    ret->fds.count = count;
-    memcpy(ret->fds.fds, from->fds.fds + first, count * sizeof *ret->fds.fds);
+    while (next->message < count && ret->fds.count < BATCH) {
+        const struct taken *from = &messages[next->message];
+        size_t at = record_at(&from->bytes, next->record);
+        struct span record = {from->bytes.bytes + at, length_at(&from->bytes, at)};
+
+        if (buffer_append(&ret->bytes, record) < 0)
+            fail("a message", ENOMEM);
+        ret->fds.fds[ret->fds.count++] = from->fds.fds[next->record++];
+        if (next->record == from->fds.count)
+            *next = (struct place){next->message + 1, 0};
+    }
+    set_number_at(&ret->bytes, COUNT_AT, (uint16_t)ret->fds.count);
 }
 
 int main(int argc, char **argv)
 {
     static struct taken messages[MESSAGES_MAX], batch;
+    struct place next = {0, 0};
     size_t before = 0, left = 0;
     unsigned number = 0;
 
@@ -160,16 +170,14 @@ int main(int argc, char **argv)
     (void)fflush(stdout);
     (void)getchar();
     unsigned count = take_all(reading, messages);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
         if (number_at(&messages[i].bytes, COUNT_AT) != messages[i].fds.count)
             fail("a connection with a file", EINVAL);
-        for (unsigned first = 0; first < messages[i].fds.count; first += BATCH) {
-            take_batch(&messages[i], first, &batch);
-            before += batch.fds.count;
-            left += spoil(&batch.bytes, number);
-            number += batch.fds.count == BATCH;
-            put(writing, &batch);
-        }
+    while (next.message < count) {
+        take_batch(messages, count, &next, &batch);
+        before += batch.fds.count;
+        left += spoil(&batch.bytes, number++);
+        put(writing, &batch);
     }
     if (send(writing, "no message", 10, MSG_NOSIGNAL) < 0)
         fail("a message that is none", errno);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "net/send.h"
+
 void flow_clear(struct flow *flow)
 {
     free(flow->bytes);
@@ -56,8 +58,7 @@ int flow_send(struct flow *flow, int fd, struct iovec *spans, int count, uint64_
     if (flow->length > 0)
         return keep_all(flow, spans, count);
     for (;;) {
-        struct msghdr message = {.msg_iov = spans, .msg_iovlen = (size_t)count};
-        ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL);
+        ssize_t n = send_spans(fd, spans, (size_t)count, 0);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno != EAGAIN)

@@ -47,7 +47,7 @@ static const struct known *const known[] = {
         {"proxy-authentication-info", FIELD_HOP}, {"strict-transport-security", FIELD_END_TO_END}),
 };
 
-/* Letters in lower case, digits as they are, and '-' for whatever else a name may hold. */
+/* Letters in lower case, digits and '-' as they are, and '-' for whatever else a name may hold. */
 static char fold(char c)
 {
     if (c >= 'A' && c <= 'Z')
@@ -64,21 +64,31 @@ static bool begins_folded(const char *at, const char *wanted)
     return true;
 }
 
-static enum field_kind folded_kind(struct span name)
+/* The same, but nothing is disguised: of a token, 0x20 is all that case and nothing else differs
+ * in. */
+static bool begins(const char *at, const char *wanted)
+{
+    for (; *wanted; at++, wanted++)
+        if ((*at | 0x20) != *wanted)
+            return false;
+    return true;
+}
+
+static enum field_kind find(struct span name, bool (*is_start)(const char *at, const char *wanted))
 {
     static const char of_client[] = "x-forwarded-";
     const struct known *row =
         name.length < sizeof known / sizeof *known ? known[name.length] : NULL;
 
     for (; row && row->name; row++)
-        if (begins_folded(name.at, row->name))
+        if (is_start(name.at, row->name))
             return row->kind;
-    if (name.length >= sizeof of_client && begins_folded(name.at, of_client))
+    if (name.length >= sizeof of_client && is_start(name.at, of_client))
         return FIELD_OF_CLIENT;
     return FIELD_OTHER;
 }
 
-static bool is_disguised(struct span name)
+static bool may_be_disguised(struct span name)
 {
     for (size_t i = 0; i < name.length; i++)
         if (name.at[i] != '-' && fold(name.at[i]) == '-')
@@ -88,7 +98,9 @@ static bool is_disguised(struct span name)
 
 enum field_kind field_kind_of(struct span name)
 {
-    enum field_kind kind = folded_kind(name);
+    enum field_kind kind = find(name, begins);
 
-    return kind != FIELD_OTHER && is_disguised(name) ? FIELD_DISGUISED : kind;
+    if (kind != FIELD_OTHER || !may_be_disguised(name))
+        return kind;
+    return find(name, begins_folded) != FIELD_OTHER ? FIELD_DISGUISED : FIELD_OTHER;
 }

@@ -94,14 +94,6 @@ void field_complete(struct field *field)
     field->kind = field_kind_of(field->name);
 }
 
-bool fields_skip(const char **cursor, const char *end, struct span text)
-{
-    if (!span_starts((struct span){*cursor, (size_t)(end - *cursor)}, text))
-        return false;
-    *cursor += text.length;
-    return true;
-}
-
 static void skip_space(const char **cursor, const char *end)
 {
     while (*cursor < end && (**cursor == ' ' || **cursor == '\t'))

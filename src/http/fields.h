@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/span.h"
 #include "http/field_kind.h"
@@ -51,8 +52,15 @@ void field_extend(struct span *span, const char *at, size_t length);
 /* Name and value are there. */
 void field_complete(struct field *field);
 
-/* Moves *cursor over @text if that is what stands there. */
-bool fields_skip(const char **cursor, const char *end, struct span text);
+/* Moves *cursor over @text, a literal, if that is what stands there. */
+static inline bool fields_skip(const char **cursor, const char *end, struct span text)
+{
+    if ((size_t)(end - *cursor) < text.length || memcmp(*cursor, text.at, text.length) != 0)
+        return false;
+    *cursor += text.length;
+    return true;
+}
+
 /*
  * What stands from @cursor, behind the line that begins the head, to @end must be, byte for byte,
  * the fields we have with exactly what the grammar puts between them, and the empty line. Whatever

@@ -28,24 +28,51 @@ static int end(struct writer *writer)
     return writer->error;
 }
 
-static void put(struct writer *writer, struct span bytes)
+/* Returns where the next @length bytes go, or NULL. */
+static char *extend(struct writer *writer, size_t length)
 {
     struct buffer *out = writer->out;
 
-    if (out->capacity - out->length < bytes.length && writer->error == 0)
-        writer->error = buffer_reserve(out, bytes.length);
-    if (writer->error < 0 || bytes.length == 0)
-        return;
-    memcpy(out->bytes + out->length, bytes.at, bytes.length);
-    out->length += bytes.length;
+    if (out->capacity - out->length < length && writer->error == 0)
+        writer->error = buffer_reserve(out, length);
+    if (writer->error < 0)
+        return NULL;
+    char *at = out->bytes + out->length;
+    out->length += length;
+    return at;
+}
+
+static void put(struct writer *writer, struct span bytes)
+{
+    char *at = bytes.length > 0 ? extend(writer, bytes.length) : NULL;
+
+    if (at)
+        memcpy(at, bytes.at, bytes.length);
 }
 
 static void put_field(struct writer *writer, struct span name, struct span value)
 {
-    put(writer, name);
-    put(writer, SPAN(": "));
-    put(writer, value);
-    put(writer, SPAN("\r\n"));
+    char *at = extend(writer, name.length + value.length + 4);
+
+    if (!at)
+        return;
+    at = mempcpy(at, name.at, name.length);
+    at = mempcpy(at, ": ", 2);
+    if (value.length > 0)
+        at = mempcpy(at, value.at, value.length);
+    memcpy(at, "\r\n", 2);
+}
+
+/* In one piece where it stands in its head as it would be written: that is behind its colon. */
+static void put_received(struct writer *writer, const struct field *field)
+{
+    const char *at = field->name.at, *end = field->value.at + field->value.length;
+
+    if (field->value.at - at == (ptrdiff_t)field->name.length + 2 && field->value.at[-1] == ' ' &&
+        end[0] == '\r')
+        put(writer, (struct span){at, (size_t)(end + 2 - at)});
+    else
+        put_field(writer, field->name, field->value);
 }
 
 static void put_number(struct writer *writer, uint64_t number)
@@ -361,7 +388,7 @@ int forward_request(
     put_field(&writer, SPAN("Host"), client->host_set.length > 0 ? client->host_set : authority);
     for (size_t i = 0; i < received.count; i++)
         if (goes_to_backend(received.kinds[i], request, client))
-            put_field(&writer, request->fields[i].name, request->fields[i].value);
+            put_received(&writer, &request->fields[i]);
     put_client(&writer, &received, client, authority);
     put_field(&writer, SPAN("Via"), request->minor > 0 ? SPAN("1.1 baton") : SPAN("1.0 baton"));
     put_request_connection(&writer, request, &received, client);
@@ -440,7 +467,7 @@ int forward_response(const struct response *response, unsigned minor, enum forwa
     put_status_line(&writer, response);
     for (size_t i = 0; i < received.count; i++)
         if (goes_to_client(received.kinds[i], body))
-            put_field(&writer, response->fields[i].name, response->fields[i].value);
+            put_received(&writer, &response->fields[i]);
     if (response->status >= 200 && !has(&received, FIELD_DATE))
         put_field(&writer, SPAN("Date"), span_of(date));
     if (upgrades(response))

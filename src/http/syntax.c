@@ -42,10 +42,12 @@ const uint8_t syntax_classes[256] = {
 
 bool syntax_all(struct span span, enum syntax class)
 {
+    uint8_t common = (uint8_t) class;
+
+#pragma GCC unroll 8
     for (size_t i = 0; i < span.length; i++)
-        if (!syntax_is(span.at[i], class))
-            return false;
-    return true;
+        common &= syntax_classes[(unsigned char)span.at[i]];
+    return common == class;
 }
 
 int syntax_hexadecimal(char c)

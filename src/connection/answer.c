@@ -26,13 +26,21 @@ static void empty(struct buffer *buffer)
     buffer->length = 0;
 }
 
+static void close_file(struct answer *answer)
+{
+    if (!answer->lent)
+        (void)fd_close(answer->file);
+    answer->file = -1;
+    answer->lent = false;
+}
+
 void answer_reset(struct answer *answer)
 {
     empty(&answer->fields);
     empty(&answer->bytes);
     answer->status = 0;
     answer->part_count = 0; /* the parts themselves stay as they are: 3 KiB not to be cleared */
-    answer->file = fd_close(answer->file);
+    close_file(answer);
     answer->failed = false;
 }
 
@@ -139,8 +147,14 @@ void answer_bytes(struct answer *answer, struct span bytes)
 
 void answer_file(struct answer *answer, int fd)
 {
-    (void)fd_close(answer->file);
+    close_file(answer);
     answer->file = fd;
+}
+
+void answer_lend_file(struct answer *answer, int fd)
+{
+    answer_file(answer, fd);
+    answer->lent = true;
 }
 
 void answer_file_part(struct answer *answer, uint64_t offset, uint64_t length)

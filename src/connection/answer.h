@@ -36,6 +36,7 @@ struct answer {
     struct part parts[ANSWER_PARTS_MAX];
     size_t part_count;
     int file;    /* -1: none; owned */
+    bool lent;   /* the file is not owned */
     bool failed; /* a part or field did not fit: the connection answers 500 instead */
 };
 
@@ -55,6 +56,8 @@ void answer_fields(struct answer *answer, struct span lines);
 void answer_bytes(struct answer *answer, struct span bytes);
 /* The file the following answer_file_part() calls mean; a former one is closed. */
 void answer_file(struct answer *answer, int fd);
+/* The same, but @fd stays the caller's, who keeps it open until the answer is sent, or kept. */
+void answer_lend_file(struct answer *answer, int fd);
 void answer_file_part(struct answer *answer, uint64_t offset, uint64_t length);
 
 /* The sum of all parts: what Content-Length says. */

@@ -13,6 +13,7 @@ struct output {
     const char *bytes; /* the memory that PART_BYTES parts lie in */
     size_t size;       /* of that memory; of a kept output alone */
     int file;          /* -1: none */
+    bool lent;         /* the file is not the answer's own: output_keep() makes another fd of it */
 };
 
 enum {
@@ -30,7 +31,7 @@ int output_send(struct output *output, int fd, uint64_t *sent);
 
 /*
  * An owned copy of what a view has left, with only the memory that is still unsent; the file goes
- * over to it (view->file becomes -1). NULL when memory ran out: then nothing has changed.
+ * over to it (view->file becomes -1). NULL when memory, or fds, ran out: then nothing has changed.
  */
 struct output *output_keep(struct output *view);
 /* Closes the file and frees. NULL is allowed. Only for what output_keep() returned. */

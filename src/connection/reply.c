@@ -73,7 +73,12 @@ static uint64_t compose(struct server *server, const struct request *request, bo
     parts[0] = (struct part){PART_BYTES, before, head};
     memcpy(parts + 1, answer->parts, count * sizeof *parts);
     *ret = (struct output){
-        .parts = parts, .count = count + 1, .bytes = answer->bytes.bytes, .file = answer->file};
+        .parts = parts,
+        .count = count + 1,
+        .bytes = answer->bytes.bytes,
+        .file = answer->file,
+        .lent = answer->lent,
+    };
     return head;
 }
 

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/list.h"
+#include "net/deadline.h"
 
 /* One bucket for each so many bytes: about what a small entry takes. */
 #define BYTES_PER_BUCKET 2048
@@ -18,6 +20,8 @@ struct entry {
     struct cached cached; /* first: a struct cached * is a struct entry * */
     struct entry *next;   /* in the same bucket */
     struct link use;      /* cache->uses */
+    struct cache *cache;
+    struct deadline open; /* when cached.fd is closed; cache->open */
     uint32_t hash;
     size_t size;
     struct cache_key key;
@@ -27,11 +31,27 @@ struct entry {
 struct cache {
     size_t size, used;
     struct link uses; /* the one used last is at the end */
+    struct deadline_list open;
+    size_t open_count;
     uint32_t mask;
     struct entry *buckets[];
 };
 
-int cache_new(size_t size, struct cache **ret)
+static void close_file(struct entry *entry)
+{
+    if (entry->cached.fd < 0)
+        return;
+    entry->cached.fd = fd_close(entry->cached.fd);
+    entry->cache->open_count--;
+    deadline_disarm(&entry->open);
+}
+
+static void on_open_over(struct deadline *deadline)
+{
+    close_file(CONTAINER_OF(deadline, struct entry, open));
+}
+
+int cache_new(size_t size, struct ev_loop *loop, struct cache **ret)
 {
     uint32_t count = BUCKETS_MIN;
 
@@ -43,6 +63,7 @@ int cache_new(size_t size, struct cache **ret)
     cache->size = size;
     cache->mask = count - 1;
     list_init(&cache->uses);
+    deadline_list_init(&cache->open, loop, CACHE_OPEN_SECONDS, on_open_over);
     *ret = cache;
     return 0;
 }
@@ -51,8 +72,13 @@ void cache_free(struct cache *cache)
 {
     if (!cache)
         return;
-    LIST_EACH (link, &cache->uses)
-        free(CONTAINER_OF(link, struct entry, use));
+    LIST_EACH (link, &cache->uses) {
+        struct entry *entry = CONTAINER_OF(link, struct entry, use);
+        close_file(entry);
+        free(entry);
+    }
+    if (cache->open.loop)
+        deadline_list_deinit(&cache->open);
     free(cache);
 }
 
@@ -95,6 +121,7 @@ static void drop(struct cache *cache, struct entry *entry)
     *at = entry->next;
     list_remove(&entry->use);
     cache->used -= entry->size;
+    close_file(entry);
     free(entry);
 }
 
@@ -174,7 +201,7 @@ void cache_add(struct cache *cache, const struct cache_key *key, int fd,
     if (!entry)
         return;
     char *at = entry->bytes;
-    *entry = (struct entry){.hash = hash_of(key), .size = size, .key = *key};
+    *entry = (struct entry){.cache = cache, .hash = hash_of(key), .size = size, .key = *key};
     entry->key.path = put(&at, key->path);
     entry->cached = (struct cached){
         .checked = now,
@@ -183,12 +210,26 @@ void cache_add(struct cache *cache, const struct cache_key *key, int fd,
         .validators = representation->validators,
         .fields = put(&at, fields),
         .content = {stat->st_size <= CACHE_FILE_MAX ? at : NULL, content},
+        .fd = -1,
     };
     list_init(&entry->use);
+    deadline_init(&entry->open);
     if (!entry->cached.content.at || read_whole(fd, stat, at))
         insert(cache, entry);
     else
         free(entry);
+}
+
+void cache_keep_open(struct cache *cache, struct cached *cached, int *fd)
+{
+    struct entry *entry = (struct entry *)cached;
+
+    close_file(entry);
+    if (!cache->open.loop || cache->open_count == CACHE_OPEN_MAX)
+        return;
+    cached->fd = TAKE_FD(*fd);
+    cache->open_count++;
+    deadline_arm(&cache->open, &entry->open);
 }
 
 size_t cache_used(const struct cache *cache)

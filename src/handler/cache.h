@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ev.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -9,8 +10,8 @@
 
 /*
  * Small files, held in memory with the fields that a 200 says of them, so that answering with one
- * touches no file; of larger ones only the fields. A worker has one cache for all its routes; those
- * not asked for the longest time give way to others.
+ * touches no file; of larger ones only the fields, and some of them stay open for a second. A
+ * worker has one cache for all its routes; those not asked for the longest time give way to others.
  *
  * A cache knows nothing of changes: who finds an entry sees by `checked` when the file was looked
  * up last, looks it up again where that was too long ago, and drops what is_same() does not hold
@@ -25,6 +26,9 @@ struct cache;
  * of file systems without nanoseconds.
  */
 #define CACHE_SETTLE_SECONDS 2
+/* How many files are open at a time, and for how long: a deleted one takes its space until then. */
+#define CACHE_OPEN_MAX 64
+#define CACHE_OPEN_SECONDS 1.0
 
 struct cache_key {
     const void *route;  /* whose path this is; only compared */
@@ -38,14 +42,18 @@ struct cached {
     const char *media_type;
     struct validators validators;
     struct span fields, content; /* content.at is NULL for a larger file */
+    int fd;                      /* of a larger file, open; -1: none */
 };
 
-/* @size: the most memory that it holds, 0: none. Returns 0 or -ENOMEM. */
-int cache_new(size_t size, struct cache **ret);
+/*
+ * @size: the most memory that it holds, 0: none. @loop: closes files in time; NULL: none stay open.
+ * Returns 0 or -ENOMEM.
+ */
+int cache_new(size_t size, struct ev_loop *loop, struct cache **ret);
 /* NULL is allowed. */
 void cache_free(struct cache *cache);
 
-/* What is held of this name, or NULL. Good until the next cache_add() or cache_drop(). */
+/* What is held of this name, or NULL. Good until the next cache_add() or cache_drop(), or event. */
 struct cached *cache_find(struct cache *cache, const struct cache_key *key);
 void cache_drop(struct cache *cache, struct cached *cached);
 /* Whether nothing that a lookup can see of the file has changed. */
@@ -58,6 +66,9 @@ bool cached_is_same(const struct cached *cached, const struct stat *stat);
  */
 void cache_add(struct cache *cache, const struct cache_key *key, int fd,
     const struct representation *representation, struct span fields, time_t now);
+
+/* Takes *fd over, where there is room: the larger file, as its path has just led to it. */
+void cache_keep_open(struct cache *cache, struct cached *cached, int *fd);
 
 /* The memory that its entries take. */
 size_t cache_used(const struct cache *cache);

@@ -88,6 +88,10 @@ static struct cache_key key_of(
 
 static void use_cached(struct representation *ret, const struct cached *cached)
 {
+    if (cached->fd >= 0) {
+        ret->fd = cached->fd;
+        ret->lent = true;
+    }
     ret->stat = cached->stat;
     ret->media_type = cached->media_type;
     ret->validators = cached->validators;
@@ -96,8 +100,8 @@ static void use_cached(struct representation *ret, const struct cached *cached)
 }
 
 /*
- * As open_file(), but a file that is in memory is not opened, where its name was looked up in this
- * second already.
+ * As open_file(), but a file that is in memory or open is not opened, where its name was looked up
+ * in this second already.
  */
 static unsigned look_up(const struct exchange *exchange, const struct name *name,
     const char *coding, struct representation *ret)
@@ -105,7 +109,7 @@ static unsigned look_up(const struct exchange *exchange, const struct name *name
     struct cache_key key = key_of(exchange, name, coding);
     struct cached *cached = cache_find(exchange->files->cache, &key);
 
-    if (cached && cached->content.at && cached->checked == exchange->now) {
+    if (cached && (cached->content.at || cached->fd >= 0) && cached->checked == exchange->now) {
         use_cached(ret, cached);
         return 200;
     }
@@ -115,6 +119,8 @@ static unsigned look_up(const struct exchange *exchange, const struct name *name
     if (status == 200 && cached_is_same(cached, &ret->stat)) {
         if (cached->content.at)
             ret->fd = fd_close(ret->fd);
+        else
+            cache_keep_open(exchange->files->cache, cached, &ret->fd);
         cached->checked = exchange->now;
         use_cached(ret, cached);
     } else {

@@ -18,7 +18,9 @@ static_assert(2 * REPRESENTATION_RANGES_MAX + 1 <= ANSWER_PARTS_MAX, "as the hea
 
 void representation_close(struct representation *representation)
 {
-    representation->fd = fd_close(representation->fd);
+    if (!representation->lent)
+        (void)fd_close(representation->fd);
+    representation->fd = -1;
 }
 
 /* See the header for the choice. */
@@ -80,7 +82,9 @@ static void add_piece(
         answer_bytes(answer, (struct span){representation->content.at + offset, length});
         return;
     }
-    if (representation->fd >= 0)
+    if (representation->fd >= 0 && representation->lent)
+        answer_lend_file(answer, TAKE_FD(representation->fd));
+    else if (representation->fd >= 0)
         answer_file(answer, TAKE_FD(representation->fd));
     answer_file_part(answer, offset, length);
 }

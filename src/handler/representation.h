@@ -31,7 +31,8 @@ struct validators {
  * have done, never with a range of something else.
  */
 struct representation {
-    int fd; /* owned; -1: none */
+    int fd;    /* owned; -1: none */
+    bool lent; /* not owned: good until the answer is sent */
     struct stat stat;
     const char *media_type;
     const char *coding;        /* Content-Encoding; NULL: none */

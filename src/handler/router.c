@@ -74,6 +74,7 @@ struct parts {
     const struct config *config;
     const struct media_types *types;
     struct upstreams *upstreams;
+    struct ev_loop *loop;
     struct cache *cache;
 };
 
@@ -159,7 +160,8 @@ static int fill(struct router *router, struct parts *parts, struct reason *reaso
 
     router->routes = calloc(config->route_count + 1, sizeof *router->routes);
     router->entries = calloc(count_entries(config) + 1, sizeof *router->entries);
-    if (!router->routes || !router->entries || cache_new(config->cache_size, &router->cache) < 0)
+    if (!router->routes || !router->entries ||
+        cache_new(config->cache_size, parts->loop, &router->cache) < 0)
         return reason_set(reason, -ENOMEM, "out of memory");
     parts->cache = router->cache;
     for (size_t i = 0; i < config->route_count; i++) {
@@ -173,9 +175,9 @@ static int fill(struct router *router, struct parts *parts, struct reason *reaso
 }
 
 int router_new(const struct config *config, const struct media_types *types,
-    struct upstreams *upstreams, struct router **ret, struct reason *reason)
+    struct upstreams *upstreams, struct ev_loop *loop, struct router **ret, struct reason *reason)
 {
-    struct parts parts = {config, types, upstreams, NULL};
+    struct parts parts = {config, types, upstreams, loop, NULL};
     struct router *router = calloc(1, sizeof *router);
     int r = router ? fill(router, &parts, reason) : reason_set(reason, -ENOMEM, "out of memory");
 

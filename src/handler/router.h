@@ -17,12 +17,12 @@
 struct router;
 
 /*
- * Opens what the routes need. @config, @types and @upstreams stay the caller's and must outlive the
- * router; without @upstreams (NULL) it is only a check.
- * Returns 0, or with the reason -EINVAL (two routes for the same host and path) or -errno.
+ * Opens what the routes need. @config, @types, @upstreams and @loop stay the caller's and must
+ * outlive the router; without the latter two (NULL) it is only a check. Returns 0, or with the
+ * reason -EINVAL (two routes for the same host and path) or -errno.
  */
 int router_new(const struct config *config, const struct media_types *types,
-    struct upstreams *upstreams, struct router **ret, struct reason *reason);
+    struct upstreams *upstreams, struct ev_loop *loop, struct router **ret, struct reason *reason);
 /* NULL is allowed. */
 void router_free(struct router *router);
 

@@ -68,7 +68,8 @@ int service_new(const struct config *config, const struct board *board, unsigned
     if (r == 0 && loop)
         r = upstreams_new(config, loop, counters, board, slot, &service->upstreams, reason);
     if (r == 0)
-        r = router_new(config, service->media_types, service->upstreams, &service->router, reason);
+        r = router_new(
+            config, service->media_types, service->upstreams, loop, &service->router, reason);
     if (r < 0) {
         service_free(service);
         return r;

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "connection/server.h"
+#include "handler/cache.h"
 #include "net/listener.h"
 #include "observe/access_log.h"
 #include "process/catalog.h"
@@ -28,8 +29,8 @@
 #define ADMIN_CONNECTIONS 64
 
 /* Fds that a worker needs beside its connections', their files' and its doors': room for a message
- * too. */
-#define SPARE_FDS (RECORD_FDS_MAX + 64)
+ * and the files that the cache has open, too. */
+#define SPARE_FDS (RECORD_FDS_MAX + CACHE_OPEN_MAX + 64)
 /* Until it looks again whether there are fds for a message, as listener.h does for accepting. */
 #define RETRY_SECONDS 1.0
 

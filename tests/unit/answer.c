@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "base/fd.h"
+
 static struct answer answer; /* as a worker has it: one for all requests */
 
 static int set_up(void **state)
@@ -162,6 +164,24 @@ static void test_file_is_owned(void **state)
     assert_int_equal(answer.file, -1);
 }
 
+static void test_a_lent_file_is_not(void **state)
+{
+    CLEANUP_FD int lent = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int owned = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    (void)state;
+    answer_lend_file(&answer, lent);
+    assert_int_equal(answer.file, lent);
+    answer_reset(&answer);
+    assert_int_equal(answer.file, -1);
+    assert_true(is_open(lent));
+    answer_lend_file(&answer, lent);
+    answer_file(&answer, owned);
+    assert_true(is_open(lent));
+    answer_reset(&answer);
+    assert_false(is_open(owned));
+}
+
 static void test_reset_keeps_memory_up_to_a_bound(void **state)
 {
     static char much[64 * 1024 + 1];
@@ -214,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file_is_owned, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_lent_file_is_not, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_reset_keeps_memory_up_to_a_bound, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_text, set_up, tear_down),
     };

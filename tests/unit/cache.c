@@ -25,7 +25,7 @@ static int set_up(void **state)
 {
     (void)state;
     later = time(NULL) + 1000;
-    return cache_new(64 * 1024, &cache);
+    return cache_new(64 * 1024, NULL, &cache);
 }
 
 static int tear_down(void **state)
@@ -216,13 +216,84 @@ static void test_the_bound(void **state)
     assert_null(cache_find(cache, &key));
 }
 
+/* Has the file of @key opened, and returns what the cache holds then. */
+static struct cached *keep_open(const struct cache_key *key)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    add(key, CACHE_FILE_MAX + 1);
+    struct cached *cached = cache_find(cache, key);
+    assert_non_null(cached);
+    cache_keep_open(cache, cached, &fd);
+    assert_int_equal(fd_close(fd), -1);
+    return cached;
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+static void test_larger_ones_stay_open_for_a_while(void **state)
+{
+    struct ev_loop *loop = ev_loop_new(0);
+    struct cache_key first = key_of("/first"), second = key_of("/second");
+
+    (void)state;
+    assert_int_equal(keep_open(&first)->fd, -1); /* it has no loop */
+    cache_free(cache);
+    assert_int_equal(cache_new(64 * 1024, loop, &cache), 0);
+    struct cached *cached = keep_open(&first);
+    int fd = cached->fd, other = fcntl(fd, F_DUPFD_CLOEXEC, 0), dropped;
+    assert_true(is_open(fd));
+    cache_keep_open(cache, cached, &other); /* the path led to it again */
+    assert_int_equal(other, -1);
+    assert_false(is_open(fd));
+    fd = cached->fd;
+    assert_true(is_open(fd));
+    dropped = keep_open(&second)->fd;
+    assert_true(is_open(dropped));
+    cache_drop(cache, cache_find(cache, &second));
+    assert_false(is_open(dropped));
+    double before = ev_time();
+    while (cached->fd >= 0 && ev_run(loop, EVRUN_ONCE))
+        ;
+    assert_int_equal(cached->fd, -1);
+    assert_false(is_open(fd));
+    assert_true(ev_time() - before > 0.9 * CACHE_OPEN_SECONDS);
+    fd = keep_open(&second)->fd;
+    assert_true(is_open(fd));
+    cache_free(cache);
+    assert_false(is_open(fd));
+    ev_loop_destroy(loop);
+    cache = NULL;
+}
+
+static void test_so_many_are_open(void **state)
+{
+    struct ev_loop *loop = ev_loop_new(0);
+    char path[16];
+
+    (void)state;
+    cache_free(cache);
+    assert_int_equal(cache_new(1 << 20, loop, &cache), 0);
+    for (int i = 0; i < 2 * CACHE_OPEN_MAX; i++) {
+        (void)snprintf(path, sizeof path, "/%d", i);
+        struct cache_key key = key_of(path);
+        assert_int_equal(keep_open(&key)->fd >= 0, i < CACHE_OPEN_MAX);
+    }
+    cache_free(cache);
+    ev_loop_destroy(loop);
+    cache = NULL;
+}
+
 static void test_no_room_at_all(void **state)
 {
     struct cache_key key = key_of("/a");
 
     (void)state;
     cache_free(cache);
-    assert_int_equal(cache_new(0, &cache), 0);
+    assert_int_equal(cache_new(0, NULL, &cache), 0);
     add(&key, 0);
     assert_null(cache_find(cache, &key));
     cache_free(NULL);
@@ -241,6 +312,8 @@ int main(void)
         TEST(test_a_file_that_changes_meanwhile),
         TEST(test_whatever_changed_shows),
         TEST(test_the_bound),
+        TEST(test_larger_ones_stay_open_for_a_while),
+        TEST(test_so_many_are_open),
         TEST(test_no_room_at_all),
     };
 

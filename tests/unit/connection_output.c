@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -31,12 +32,12 @@ ssize_t sendfile(int to, int from, off_t *offset, size_t length)
     return file_takes_all ? (ssize_t)length : syscall(SYS_sendfile, to, from, offset, length);
 }
 
-static int last_flags; /* of sendmsg(2) */
+static int last_flags; /* of send(2) */
 
-ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+ssize_t send(int fd, const void *bytes, size_t length, int flags)
 {
     last_flags = flags;
-    return syscall(SYS_sendmsg, fd, message, flags);
+    return syscall(SYS_sendto, fd, bytes, length, flags, NULL, 0);
 }
 
 static int sending, receiving, file;
@@ -202,6 +203,37 @@ static void test_blocked_and_kept(void **state)
     free(content);
 }
 
+/* Whoever lent the file may close it then. */
+static void test_a_lent_file_is_kept_as_another(void **state)
+{
+    struct part part = {PART_FILE, 2, 5};
+    struct rlimit limit, none;
+    CLEANUP_BUFFER struct buffer received = {0};
+    uint64_t sent = 0;
+
+    (void)state;
+    fill_file(10);
+    struct output view = {.parts = &part, .count = 1, .file = file, .lent = true};
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_null(output_keep(&view));
+    assert_int_equal(view.file, file);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+
+    struct output *kept = output_keep(&view);
+    assert_non_null(kept);
+    assert_int_not_equal(kept->file, file);
+    file = fd_close(file);
+    int other = kept->file;
+    assert_int_equal(output_send(kept, sending, &sent), OUTPUT_DONE);
+    receive(&received);
+    assert_int_equal(received.length, 5);
+    output_free(kept);
+    assert_int_equal(fcntl(other, F_GETFD), -1);
+}
+
 /* A kept output is kept again when a connection moves. */
 static void test_keep_again(void **state)
 {
@@ -279,6 +311,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_blocked_and_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_lent_file_is_kept_as_another, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keep_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_yield, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_shrank, set_up, tear_down),

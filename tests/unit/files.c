@@ -58,6 +58,7 @@ static struct config_error_page error_pages[] = {
     {404, "/404.html"}, {405, "/405.html"}, {416, "/416.html"}, {403, "/no-such-page.html"}};
 static struct config_route route; /* each test adds to what set_up() gives it */
 static struct media_types *types;
+static struct ev_loop *loop;
 static struct cache *cache;
 static struct files *files;
 
@@ -135,7 +136,8 @@ static int set_up(void **state)
     answer_init(&answer);
     (void)clock_gettime(CLOCK_REALTIME, &clock);
     now = clock.tv_sec;
-    assert_int_equal(cache_new(1 << 20, &cache), 0);
+    loop = ev_loop_new(0);
+    assert_int_equal(cache_new(1 << 20, loop, &cache), 0);
     return files_new(&route, types, 4, cache, &files, NULL);
 }
 
@@ -143,8 +145,9 @@ static int tear_down(void **state)
 {
     (void)state;
     files_free(files);
-    cache_free(cache);
     answer_destroy(&answer);
+    cache_free(cache);
+    ev_loop_destroy(loop);
     return 0;
 }
 
@@ -592,6 +595,28 @@ static void test_held_fields(void **state)
     assert_int_equal(unlink(below("www/large.txt")), 0);
 }
 
+/* A larger file stays open within the second in which its path led to it. */
+static void test_held_open(void **state)
+{
+    static char content[CACHE_FILE_MAX + 2];
+
+    (void)state;
+    let_settle();
+    memset(content, 'x', sizeof content - 1);
+    make_file("www/large.txt", content);
+    for (int i = 0; i < 2; i++) {
+        ask("GET /large.txt", "");
+        assert_true(answer.file >= 0);
+        assert_int_equal(
+            answer.lent, i > 0); /* it is the second time that shows what is asked for */
+        ask("HEAD /large.txt", "");
+        ask("GET /large.txt", "Range: bytes=-2\r\n");
+        assert_true(answer.lent);
+        assert_string_equal(exchange_body(), "xx");
+        now++;
+    }
+}
+
 static void test_held_beneath_what_changes(void **state)
 {
     (void)state;
@@ -652,7 +677,7 @@ static void test_held_answers_as_from_disk(void **state)
         for (size_t j = 0; j < sizeof targets / sizeof *targets; j++) {
             now++; /* the first answer is from disk: nothing was found in this second */
             cache_free(cache);
-            assert_int_equal(cache_new(1 << 20, &cache), 0);
+            assert_int_equal(cache_new(1 << 20, NULL, &cache), 0);
             files_free(files);
             assert_int_equal(files_new(&route, types, 4, cache, &files, NULL), 0);
             ask(targets[j], fields[i]);
@@ -746,6 +771,7 @@ int main(void)
         TEST(test_nothing_leaks),
         TEST(test_held_for_a_second),
         TEST(test_held_fields),
+        TEST(test_held_open),
         TEST(test_held_beneath_what_changes),
         TEST(test_held_of_another_root),
         TEST(test_held_answers_as_from_disk),

@@ -156,7 +156,7 @@ static void test_choice(void **state)
     struct router *router;
 
     (void)state;
-    assert_int_equal(router_new(&config, types, NULL, &router, NULL), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, NULL), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *name = ask(router, cases[i].host, cases[i].path);
         if (strcmp(name, cases[i].route) != 0)
@@ -175,7 +175,7 @@ static void test_no_route(void **state)
     struct router *router;
 
     (void)state;
-    assert_int_equal(router_new(&config, types, NULL, &router, NULL), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, NULL), 0);
     assert_string_equal(ask(router, "a.example", "/a"), "a");
     assert_string_equal(ask(router, "a.example", "/"), "");
     assert_string_equal(ask(router, "a.example", "/b"), "");
@@ -188,7 +188,7 @@ static void test_no_route(void **state)
     router_free(router);
 
     config.route_count = 0;
-    assert_int_equal(router_new(&config, types, NULL, &router, NULL), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, NULL), 0);
     assert_string_equal(ask(router, "a.example", "/a"), "");
     router_free(router);
     router_free(NULL);
@@ -200,7 +200,7 @@ static void test_targets_without_a_path(void **state)
     struct router *router;
 
     (void)state;
-    assert_int_equal(router_new(&config, types, NULL, &router, NULL), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, NULL), 0);
     assert_non_null(find(router, METHOD_OPTIONS, "a.example", "*"));
     assert_int_equal(answer.status, 204);
     assert_string_equal(buffer_string(&answer.fields), "Allow: GET, HEAD, OPTIONS\r\n");
@@ -222,22 +222,22 @@ static void test_refused(void **state)
     struct reason reason;
 
     (void)state;
-    assert_int_equal(router_new(&config, types, NULL, &router, &reason), -EINVAL);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, &reason), -EINVAL);
     assert_null(router);
     assert_string_equal(
         reason.text, "[Route one] and [Route two] both have Path=/x of Host=b.example");
 
     routes[0].host_count = routes[1].host_count = 0;
-    assert_int_equal(router_new(&config, types, NULL, &router, &reason), -EINVAL);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, &reason), -EINVAL);
     assert_string_equal(reason.text, "[Route one] and [Route two] both have Path=/x");
 
     routes[1].path = "/x/";
     routes[1].root = "/nonexistent";
-    assert_int_equal(router_new(&config, types, NULL, &router, &reason), -ENOENT);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, &reason), -ENOENT);
     assert_string_equal(reason.text, "[Route two] Root=/nonexistent: No such file or directory");
 
     routes[1] = make_route("same", same, 2, "/"); /* said twice by one route: no conflict */
-    assert_int_equal(router_new(&config, types, NULL, &router, &reason), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, &reason), 0);
     assert_string_equal(ask(router, "a.example", "/"), "same");
     router_free(router);
 }
@@ -313,7 +313,7 @@ static void test_against_a_plain_search(void **state)
         config.route_count += !duplicate;
     }
     assert_int_equal(config.route_count, ROUTES);
-    assert_int_equal(router_new(&config, types, NULL, &router, NULL), 0);
+    assert_int_equal(router_new(&config, types, NULL, NULL, &router, NULL), 0);
     for (unsigned turn = 0; turn < 20000; turn++) {
         static const char *const asked[] = {"a", "ab", "b", "c", "aa"};
         const char *host = asked[next_random() % 5];

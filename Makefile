@@ -44,10 +44,14 @@ endif
 FORTIFY := $(if $(SANITIZE)$(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 HARDENING := $(FORTIFY) -fstack-protector-strong -fPIE
 
+# So that -flto, which the packages have, makes the same of the same source.
+REPRODUCIBLE = -frandom-seed=$@
+
 override CPPFLAGS += -Isrc -D_GNU_SOURCE -DBATON_VERSION='"$(VERSION)"' $(LLHTTP_CPPFLAGS)
 override CFLAGS += -std=gnu17 -fno-strict-aliasing -fno-common -Wall -Wextra -Wshadow -Wundef \
 	-Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla \
-	-Wimplicit-fallthrough $(if $(WERROR),-Werror) $(SANITIZE) $(HARDENING)
+	-Wimplicit-fallthrough $(if $(WERROR),-Werror) $(SANITIZE) $(HARDENING) \
+	$(REPRODUCIBLE)
 override LDFLAGS += -pie -Wl,-z,relro,-z,now $(SANITIZE)
 LDLIBS := -lsystemd -lev -linih -lcares -lm $(LLHTTP_LIBS)
 
@@ -78,7 +82,7 @@ step = $(if $(V),,@echo '  $(1)	$@';) $(2)
 all: $(BUILD)/baton
 
 $(BUILD)/baton: $(BUILD)/src/main.o $(BUILD)/libbaton.a
-	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
+	$(call step,LINK,$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 $(BUILD)/libbaton.a: $(OBJECTS) $(LLHTTP_OBJECTS)
 	@rm -f $@
@@ -107,7 +111,7 @@ $(eval $(call PROGRAM_RULE,bench))
 $(LOAD): $(LOAD_OBJECTS) $(BUILD)/libbaton.a
 $(BACKEND): $(BACKEND_OBJECTS) $(BUILD)/libbaton.a
 $(LOAD) $(BACKEND):
-	$(call step,LINK,$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS))
+	$(call step,LINK,$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS))
 
 # Changes, and with it every object, when the compiler's options do.
 $(BUILD)/flags: export FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
@@ -185,7 +189,9 @@ install-check: $(BUILD)/baton
 .PHONY: bench
 bench:
 	@packaging/dependencies bench
-	$(SUBMAKE) $(BUILD)/baton $(LOAD) $(BUILD)/tests/bench/floor
+	$(SUBMAKE) BUILD=$(BUILD)-lto CFLAGS='-O2 -g -flto=auto' LDFLAGS=-flto=auto bench-speed
+.PHONY: bench-speed
+bench-speed: $(BUILD)/baton $(LOAD) $(BUILD)/tests/bench/floor
 	@$(TEST_ENVIRONMENT) tests/bench/speed
 
 ##   make bench-reload     what a reload costs, beside nginx and HAProxy where they are installed

@@ -284,7 +284,7 @@ static void answer_found(
     if (representation->negotiated)
         select_coding(exchange, name, representation);
     int r = representation_answer(
-        representation, exchange->request, files->max_ranges, exchange->answer);
+        representation, exchange->request, files->max_ranges, exchange->now, exchange->answer);
     if (r != 0)
         answer_error(exchange, r < 0 ? 500 : (unsigned)r);
     if (r == 0)

@@ -193,9 +193,8 @@ static int wanted_ranges(const struct request *request, const struct representat
 }
 
 int representation_answer(struct representation *representation, const struct request *request,
-    size_t max_ranges, struct answer *answer)
+    size_t max_ranges, time_t now, struct answer *answer)
 {
-    time_t now = time(NULL);
     const struct validators *validators = &representation->validators;
     struct range ranges[REPRESENTATION_RANGES_MAX];
     size_t count = max_ranges < REPRESENTATION_RANGES_MAX ? max_ranges : REPRESENTATION_RANGES_MAX;

@@ -51,10 +51,10 @@ void representation_close(struct representation *representation);
 #define REPRESENTATION_RANGES_MAX 64
 
 /*
- * Answers @request, a GET or HEAD, with 200, 206 or 304. @answer is empty, and takes the file. A
- * request for more than @max_ranges ranges (of at most REPRESENTATION_RANGES_MAX), or for more
- * bytes than the whole has, gets the whole. Returns 0; 412 or 416, which the caller answers; or
- * -errno.
+ * Answers @request, a GET or HEAD, at @now with 200, 206 or 304. @answer is empty, and takes the
+ * file. A request for more than @max_ranges ranges (of at most REPRESENTATION_RANGES_MAX), or for
+ * more bytes than the whole has, gets the whole. Returns 0; 412 or 416, which the caller answers;
+ * or -errno.
  */
 int representation_answer(struct representation *representation, const struct request *request,
-    size_t max_ranges, struct answer *answer);
+    size_t max_ranges, time_t now, struct answer *answer);

@@ -32,6 +32,7 @@ struct router {
     size_t route_count;
     struct entry *entries; /* sorted by host, then path, both by bytes */
     size_t entry_count;
+    bool has_hosts;      /* of some entry */
     struct cache *cache; /* of all routes */
 };
 
@@ -121,6 +122,7 @@ static int add_route(struct router *router, const struct config_route *config,
     router->route_count++;
     for (size_t i = 0; i < config->host_count; i++)
         add_entry(router, route, config->hosts[i]);
+    router->has_hosts |= config->host_count > 0;
     if (config->host_count == 0)
         add_entry(router, route, "");
     return 0;
@@ -274,8 +276,7 @@ struct handler *router_find(struct router *router, const struct request *request
     static struct handler bad_path = {.answer = answer_bad_path};
     static struct handler no_path = {.answer = answer_no_path};
     char host_text[HOST_MAX], path_text[PATH_MAX];
-    struct span host = normalise_host(request->host, host_text);
-    struct span path = {.at = path_text};
+    struct span host = {NULL, 0}, path = {.at = path_text};
     struct handler *handler = NULL;
 
     if (request->path.length == 0 || request->path.at[0] != '/')
@@ -283,6 +284,8 @@ struct handler *router_find(struct router *router, const struct request *request
     int r = path_decode(request->path, path_text, sizeof path_text, &path.length);
     if (r < 0)
         return r == -EINVAL ? &bad_path : NULL;
+    if (router->has_hosts)
+        host = normalise_host(request->host, host_text);
     if (host.length > 0)
         handler = find_longest(router, host, path);
     return handler ? handler : find_longest(router, SPAN(""), path);

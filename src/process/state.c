@@ -197,7 +197,7 @@ static int parse_worker(struct span value, struct state *state)
 static int parse_connection(struct span value, struct state *state)
 {
     struct state_connection *connection = &state->connections[state->connection_count];
-    uint64_t role;
+    uint64_t role = 0;
 
     if (state->connection_count == STATE_CONNECTIONS_MAX)
         return -EINVAL;

@@ -62,7 +62,7 @@ static int ask(const char *method, const char *fields)
     CLEANUP_REPRESENTATION struct representation representation = original;
     representation.fd = fcntl(original.fd, F_DUPFD_CLOEXEC, 0);
     answer_reset(&answer);
-    int r = representation_answer(&representation, request, max_ranges, &answer);
+    int r = representation_answer(&representation, request, max_ranges, time(NULL), &answer);
     assert_false(answer.failed);
     assert_true(representation.fd == -1 || answer.file == -1); /* one of them owns it */
     if (r != 0)

@@ -110,20 +110,32 @@ static void watch(struct connection *connection, int events)
         ev_io_start(loop, &connection->io); /* nothing to do if it is started */
 }
 
-/* The deadline of a head is not moved by its further bytes, all others are moved by any progress.
+/*
+ * The deadline of a head is not moved by its further bytes, and that of an answer not by what the
+ * client sends; all are moved by progress.
  */
+static bool keeps_deadline(const struct connection *connection, bool sending, int64_t taken)
+{
+    if (connection->state != connection->settled)
+        return false;
+    if (sending)
+        return connection->sending && taken <= connection->taken;
+    return connection->state == CONNECTION_HEAD || connection->state == CONNECTION_PROXY;
+}
+
 void connection_settle(struct connection *connection)
 {
     struct deadline_list *list = deadline_for(connection);
-    bool head = connection->state == CONNECTION_HEAD || connection->state == CONNECTION_PROXY;
+    bool sending = list == &connection->server->send;
+    int64_t taken = sending ? connection_bytes_taken(connection) : 0;
 
     watch(connection, events_for(connection));
     if (!list)
         deadline_disarm(&connection->deadline);
-    else if (connection->state != connection->settled || !head)
+    else if (!keeps_deadline(connection, sending, taken))
         deadline_arm(list, &connection->deadline);
-    if (list == &connection->server->send)
-        connection->taken = connection_bytes_taken(connection);
+    connection->taken = taken;
+    connection->sending = sending;
     connection->settled = connection->state;
 }
 

@@ -45,6 +45,7 @@ struct connection {
     bool linger;               /* the client may still be sending when we close */
     bool drain;                /* the next answer says close: nobody listens where it came from */
     bool unfit;                /* counted as one that could not be moved when it was tried */
+    bool sending;              /* the deadline was armed for what the client has to take */
     enum counter reason;       /* how it ends, once that is known */
     uint64_t requests;         /* heads received on it */
     uint64_t head_sent;        /* bytes of the answer that are head, for the access log */

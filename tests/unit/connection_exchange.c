@@ -851,6 +851,24 @@ static void test_client_takes_nothing(void **state)
     fd_close(client);
 }
 
+/* What the client sends meanwhile is no progress of what it takes. */
+static void test_deadline_of_sending(void **state)
+{
+    int client = connect_client(place, PLAIN, true);
+
+    (void)state;
+    say(client, GET);
+    const struct connection *connection = only_connection(place);
+    (void)sockets_stuff(connection->io.fd);
+    say(fake_fd(fake), OK);
+    double at = connection->deadline.at;
+    assert_true(deadline_left(&connection->deadline) > 0);
+    say(client, GET);
+    assert_true(connection->reading->end > sizeof GET);
+    assert_true(connection->deadline.at == at);
+    fd_close(client);
+}
+
 /* ---- much ---- */
 
 /* How long the body is that has arrived, behind a head. */
@@ -1028,6 +1046,7 @@ int main(void)
         PROXYING(test_backend_takes_nothing),
         PROXYING(test_client_is_silent),
         PROXYING(test_client_takes_nothing),
+        PROXYING(test_deadline_of_sending),
         PROXYING(test_back_pressure),
         PROXYING(test_upgrade),
         PROXYING(test_upgrade_is_declined),

@@ -1,6 +1,7 @@
 #include "config/draft.h"
 
 #include <errno.h>
+#include <search.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,41 @@ static int set_defaults(const struct draft *draft, const struct draft_section *s
     return r;
 }
 
+/* Where the section of a name is. */
+struct named {
+    enum config_section_type type;
+    struct span name; /* the object's own */
+    size_t section;
+};
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct named *left = a, *right = b;
+
+    if (left->type != right->type)
+        return left->type < right->type ? -1 : 1;
+    if (left->name.length != right->name.length)
+        return left->name.length < right->name.length ? -1 : 1;
+    return memcmp(left->name.at, right->name.at, left->name.length);
+}
+
+static int enter_name(struct draft *draft, size_t section)
+{
+    struct named *entry = malloc(sizeof *entry);
+
+    if (!entry)
+        return -ENOMEM;
+    *entry = (struct named){
+        .type = draft->sections[section].type,
+        .name = span_of(draft_section_name(draft, &draft->sections[section])),
+        .section = section,
+    };
+    if (tsearch(entry, &draft->names, compare_names))
+        return 0;
+    free(entry);
+    return -ENOMEM;
+}
+
 static int add_section(
     struct draft *draft, struct place place, enum config_section_type type, struct span name)
 {
@@ -134,7 +170,8 @@ static int add_section(
         return -ENOMEM;
     draft->current = draft->section_count;
     sections[draft->section_count++] = section;
-    return set_defaults(draft, &sections[draft->current]);
+    r = info->named ? enter_name(draft, draft->current) : 0;
+    return r < 0 ? r : set_defaults(draft, &sections[draft->current]);
 }
 
 int draft_init(struct draft *draft, struct buffer *problems)
@@ -156,6 +193,7 @@ void draft_deinit(struct draft *draft)
         free(draft->sections[i].items);
     }
     free(draft->sections);
+    tdestroy(draft->names, free);
     config_free(draft->config);
     *draft = (struct draft){0};
 }
@@ -188,15 +226,17 @@ static int unknown_section(struct draft *draft, struct place place, struct span 
 static int open_named(
     struct draft *draft, struct place place, enum config_section_type type, struct span name)
 {
-    for (size_t i = 0; i < draft->section_count; i++) {
-        const struct draft_section *section = &draft->sections[i];
-        if (section->type == type &&
-            span_equal(span_of(draft_section_name(draft, section)), name)) {
-            draft->current = i;
-            return 0;
-        }
+    struct named wanted = {.type = type, .name = name};
+    struct named *const *found = tfind(&wanted, &draft->names, compare_names);
+
+    if (type == CONFIG_SERVER) {
+        draft->current = 0;
+        return 0;
     }
-    return add_section(draft, place, type, name);
+    if (!found)
+        return add_section(draft, place, type, name);
+    draft->current = (*found)->section;
+    return 0;
 }
 
 /* Cuts "[TYPE NAME]" into its parts. False: it has no bracket at the end. */

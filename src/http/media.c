@@ -109,15 +109,18 @@ static bool is_type(struct span type)
 /* Appends the type as Content-Type says it. */
 static int add_type(struct media_types *types, struct span type, size_t *ret_offset)
 {
-    const char *charset = "";
+    struct span charset = SPAN("");
 
     if (span_equal_case(type, SPAN("application/javascript")) ||
         span_equal_case(type, SPAN("application/x-javascript")))
         type = SPAN("text/javascript"); /* RFC 9239 §6: the others are obsolete */
     if (type.length > 5 && span_equal_case((struct span){type.at, 5}, SPAN("text/")))
-        charset = "; charset=utf-8";
+        charset = SPAN("; charset=utf-8");
     *ret_offset = types->strings.length;
-    return buffer_printf(&types->strings, "%.*s%s%c", (int)type.length, type.at, charset, '\0');
+    int r = buffer_append(&types->strings, type);
+    if (r == 0)
+        r = buffer_append(&types->strings, charset);
+    return r == 0 ? buffer_append(&types->strings, (struct span){"", 1}) : r;
 }
 
 static int add_line(struct media_types *types, struct span line)
@@ -126,8 +129,9 @@ static int add_line(struct media_types *types, struct span line)
     struct entry entry;
     int r;
 
-    if (!is_type(type) || type.length > 255)
-        return 0;
+    line = span_trim(line);
+    if (line.length == 0 || !is_type(type) || type.length > 255)
+        return 0; /* most of the system's types have no extension */
     r = add_type(types, type, &entry.type);
     while (r == 0 && (word = next_word(&line)).length > 0) {
         if (!syntax_all(word, SYNTAX_TOKEN))

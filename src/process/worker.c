@@ -28,8 +28,8 @@
 /* Health probes get through when MaxConnections= is reached. */
 #define ADMIN_CONNECTIONS 64
 
-/* Fds that a worker needs beside its connections', their files' and its doors': room for a message
- * and the files that the cache has open, too. */
+/* Fds that a worker needs beside its connections', their files', its doors' and its routes': room
+ * for a message and the files that the cache has open, too. */
 #define SPARE_FDS (RECORD_FDS_MAX + CACHE_OPEN_MAX + 64)
 /* Until it looks again whether there are fds for a message, as listener.h does for accepting. */
 #define RETRY_SECONDS 1.0
@@ -574,7 +574,7 @@ static void run(struct worker *worker)
 static size_t fd_limit(const struct worker_setup *setup)
 {
     struct rlimit limit;
-    size_t spare = SPARE_FDS + setup->activation->count;
+    size_t spare = SPARE_FDS + setup->activation->count + setup->config->route_count;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= spare)
         return 1;

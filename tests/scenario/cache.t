@@ -5,7 +5,7 @@ use v5.36;
 use FindBin qw($Bin);
 use lib "$Bin/../lib";
 use Baton::Loop qw(in_time);
-use Baton::Proc qw(resident_of);
+use Baton::Proc qw(fds_of resident_of);
 use Baton::Test;
 use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC);
 
@@ -17,6 +17,7 @@ my $site  = folder(
     'written.txt' => 'old',
     'deleted.txt' => 'old',
     'shrinks.txt' => 'x' x 10_000,
+    'large.bin' => 'x' x 100_000,
     'releases/1/page.html' => 'release 1',
     'releases/2/page.html' => 'release 2',
     'secret/page.html' => 'for all',
@@ -100,6 +101,21 @@ subtest 'what is done to what leads to it' => sub {
         rename "$site/secret", "$site/hidden" or die $!;
     });
     rename "$site/hidden", "$site/secret" or die $!;
+};
+
+# Within the second in which its name was looked up, and no longer, asked for or not.
+subtest 'a larger file stays open' => sub {
+    my ($worker) = $server->workers;
+    my $open = sub { scalar grep { m{/large\.bin} } fds_of($worker)->@* };
+    changes('replaced', '/large.bin', 'x' x 100_000, 'y' x 100_000, sub {
+        write_file("$site/large.new", 'y' x 100_000);
+        rename "$site/large.new", "$site/large.bin" or die $!;
+    });
+    ask_until('open', 10, sub { $client->get('/large.bin')->body eq 'y' x 100_000 && $open->() });
+    is $open->(), 1, 'once';
+    unlink "$site/large.bin" or die $!;
+    ask_until('closed', 10, sub { !$open->() });
+    is $client->get('/large.bin')->status, 404, 'it is gone';
 };
 
 subtest 'the bound' => sub {

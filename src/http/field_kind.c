@@ -1,5 +1,7 @@
 #include "http/field_kind.h"
 
+#include "http/syntax.h"
+
 /*
  * By length, so that nearly every name is known or not after a look or two.
  *
@@ -47,12 +49,10 @@ static const struct known *const known[] = {
         {"proxy-authentication-info", FIELD_HOP}, {"strict-transport-security", FIELD_END_TO_END}),
 };
 
-/* Letters in lower case, digits and '-' as they are, and '-' for whatever else a name may hold. */
+/* Letters in lower case, digits as they are, and '-' for whatever else a name may hold. */
 static char fold(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return (char)(c | 0x20);
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
+    return syntax_is(c, SYNTAX_WORD) ? (char)(c | 0x20) : '-';
 }
 
 /* Whether @at begins with @wanted, which is folded, and not longer. */
@@ -64,8 +64,8 @@ static bool begins_folded(const char *at, const char *wanted)
     return true;
 }
 
-/* The same, but nothing is disguised: of a token, 0x20 is all that case and nothing else differs
- * in. */
+/* The same, but only '-' is one. No other byte that a token may hold differs from one of @wanted in
+ * 0x20 alone, but for a capital. */
 static bool begins(const char *at, const char *wanted)
 {
     for (; *wanted; at++, wanted++)
@@ -88,19 +88,11 @@ static enum field_kind find(struct span name, bool (*is_start)(const char *at, c
     return FIELD_OTHER;
 }
 
-static bool may_be_disguised(struct span name)
-{
-    for (size_t i = 0; i < name.length; i++)
-        if (name.at[i] != '-' && fold(name.at[i]) == '-')
-            return true;
-    return false;
-}
-
 enum field_kind field_kind_of(struct span name)
 {
     enum field_kind kind = find(name, begins);
 
-    if (kind != FIELD_OTHER || !may_be_disguised(name))
+    if (kind != FIELD_OTHER || syntax_all(name, SYNTAX_WORD))
         return kind;
     return find(name, begins_folded) != FIELD_OTHER ? FIELD_DISGUISED : FIELD_OTHER;
 }

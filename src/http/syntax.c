@@ -4,6 +4,7 @@
  * entity tag. */
 #define VISIBLE (SYNTAX_FIELD_VALUE | SYNTAX_TARGET | SYNTAX_ETAG)
 #define UNRESERVED (VISIBLE | SYNTAX_TOKEN | SYNTAX_REG_NAME | SYNTAX_PATH)
+#define WORD (UNRESERVED | SYNTAX_WORD)
 #define SUB_DELIM (VISIBLE | SYNTAX_REG_NAME | SYNTAX_PATH)
 
 const uint8_t syntax_classes[256] = {
@@ -18,21 +19,22 @@ const uint8_t syntax_classes[256] = {
     ['(' ... ')'] = SUB_DELIM,
     ['*' ... '+'] = SUB_DELIM | SYNTAX_TOKEN,
     [','] = SUB_DELIM,
-    ['-' ... '.'] = UNRESERVED,
+    ['-'] = WORD,
+    ['.'] = UNRESERVED,
     ['/'] = VISIBLE | SYNTAX_PATH,
-    ['0' ... '9'] = UNRESERVED,
+    ['0' ... '9'] = WORD,
     [':'] = VISIBLE | SYNTAX_PATH,
     [';'] = SUB_DELIM,
     ['<'] = VISIBLE,
     ['='] = SUB_DELIM,
     ['>' ... '?'] = VISIBLE,
     ['@'] = VISIBLE | SYNTAX_PATH,
-    ['A' ... 'Z'] = UNRESERVED,
+    ['A' ... 'Z'] = WORD,
     ['[' ... ']'] = VISIBLE,
     ['^'] = VISIBLE | SYNTAX_TOKEN,
     ['_'] = UNRESERVED,
     ['`'] = VISIBLE | SYNTAX_TOKEN,
-    ['a' ... 'z'] = UNRESERVED,
+    ['a' ... 'z'] = WORD,
     ['{'] = VISIBLE,
     ['|'] = VISIBLE | SYNTAX_TOKEN,
     ['}'] = VISIBLE,

@@ -15,6 +15,7 @@ enum syntax {
     SYNTAX_PATH = 1 << 3,        /* what a path holds unescaped, and '/'; RFC 3986 §3.3 */
     SYNTAX_TARGET = 1 << 4,      /* VCHAR but '#', for the request target as browsers send it */
     SYNTAX_ETAG = 1 << 5,        /* etagc; RFC 9110 §8.8.3 */
+    SYNTAX_WORD = 1 << 6,        /* letters, digits and '-': what names of fields are made of */
 };
 
 extern const uint8_t syntax_classes[256];

@@ -97,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_range(value, UINT64_MAX);
         check_date(value);
         request.fields[request.field_count++] =
-            (struct field){span_of(names[name]), span_trim(value)};
+            (struct field){.name = span_of(names[name]), .value = span_trim(value)};
     }
     check_accept(&request);
     check_preconditions(&request);

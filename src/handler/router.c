@@ -259,7 +259,7 @@ static void answer_bad_path(
     answer_text(answer, 400);
 }
 
-/* A target that is no path: the server as a whole. */
+/* A target that is no path: the server as a whole. Or whatever it is, it goes no further. */
 static void answer_no_path(
     struct handler *handler, const struct request *request, struct answer *answer)
 {
@@ -279,7 +279,7 @@ struct handler *router_find(struct router *router, const struct request *request
     struct span host = {NULL, 0}, path = {.at = path_text};
     struct handler *handler = NULL;
 
-    if (request->path.length == 0 || request->path.at[0] != '/')
+    if (request->path.length == 0 || request->path.at[0] != '/' || request_ends_here(request))
         return &no_path;
     int r = path_decode(request->path, path_text, sizeof path_text, &path.length);
     if (r < 0)

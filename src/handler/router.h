@@ -29,6 +29,6 @@ void router_free(struct router *router);
 /*
  * Returns the handler, the router's own; NULL where no route matches. Requests that no route is for
  * have handlers too: a path that cannot be decoded (400), "OPTIONS *" (RFC 9110 §9.3.7), CONNECT
- * (405).
+ * (405), and those that Max-Forwards lets go no further.
  */
 struct handler *router_find(struct router *router, const struct request *request);

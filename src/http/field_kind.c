@@ -31,7 +31,7 @@ static const struct known *const known[] = {
     [10] = NAMES({"connection", FIELD_CONNECTION}, {"keep-alive", FIELD_HOP},
         {"set-cookie", FIELD_END_TO_END}, {"user-agent", FIELD_END_TO_END}),
     [11] = NAMES({"retry-after", FIELD_END_TO_END}),
-    [12] = NAMES({"content-type", FIELD_END_TO_END}, {"max-forwards", FIELD_END_TO_END}),
+    [12] = NAMES({"content-type", FIELD_END_TO_END}, {"max-forwards", FIELD_MAX_FORWARDS}),
     [13] = NAMES({"authorization", FIELD_END_TO_END}, {"cache-control", FIELD_END_TO_END},
         {"content-range", FIELD_END_TO_END}, {"if-none-match", FIELD_END_TO_END}),
     [14] = NAMES({"content-length", FIELD_CONTENT_LENGTH}, {"http2-settings", FIELD_HOP}),
@@ -91,8 +91,10 @@ static enum field_kind find(struct span name, bool (*is_start)(const char *at, c
 enum field_kind field_kind_of(struct span name)
 {
     enum field_kind kind = find(name, begins);
+    bool whole =
+        kind != FIELD_OTHER && kind != FIELD_OF_CLIENT; /* of that, perhaps the beginning */
 
-    if (kind != FIELD_OTHER || syntax_all(name, SYNTAX_WORD))
+    if (whole || syntax_all(name, SYNTAX_WORD))
         return kind;
     return find(name, begins_folded) != FIELD_OTHER ? FIELD_DISGUISED : FIELD_OTHER;
 }

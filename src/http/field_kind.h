@@ -9,6 +9,7 @@ enum field_kind {
     FIELD_OTHER,             /* sent on, unless a Connection option names it */
     FIELD_END_TO_END,        /* sent on, whatever Connection names; not in a trailer */
     FIELD_DATE,              /* the same */
+    FIELD_MAX_FORWARDS,      /* the same, but one less in a request to trace the way */
     FIELD_HOP,               /* never sent on: of this connection alone, or made anew */
     FIELD_CONNECTION,        /* the same */
     FIELD_CONTENT_LENGTH,    /* the same */

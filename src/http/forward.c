@@ -253,6 +253,21 @@ static void put_request_line(struct writer *writer, const struct request *reques
     put(writer, SPAN(" HTTP/1.1\r\n"));
 }
 
+/* RFC 9110 §7.6.2. Where it is 0 the request ends here: the router knows. */
+static void put_max_forwards(
+    struct writer *writer, const struct request *request, const struct field *field)
+{
+    uint64_t left;
+
+    if (!request_is_traced(request) || span_to_u64(field->value, &left) < 0 || left == 0) {
+        put_received(writer, field);
+        return;
+    }
+    put(writer, SPAN("Max-Forwards: "));
+    put_number(writer, left - 1);
+    put(writer, SPAN("\r\n"));
+}
+
 static bool goes_to_backend(
     enum field_kind kind, const struct request *request, const struct forward_client *client)
 {
@@ -260,6 +275,7 @@ static bool goes_to_backend(
     case FIELD_OTHER:
     case FIELD_END_TO_END:
     case FIELD_DATE:
+    case FIELD_MAX_FORWARDS:
         return true;
     case FIELD_TRAILER:
         return request->framing == FRAMING_CHUNKED;
@@ -386,9 +402,14 @@ int forward_request(
     classify(&received, request->fields, request->field_count);
     put_request_line(&writer, request);
     put_field(&writer, SPAN("Host"), client->host_set.length > 0 ? client->host_set : authority);
-    for (size_t i = 0; i < received.count; i++)
-        if (goes_to_backend(received.kinds[i], request, client))
+    for (size_t i = 0; i < received.count; i++) {
+        if (!goes_to_backend(received.kinds[i], request, client))
+            continue;
+        if (received.kinds[i] == FIELD_MAX_FORWARDS)
+            put_max_forwards(&writer, request, &request->fields[i]);
+        else
             put_received(&writer, &request->fields[i]);
+    }
     put_client(&writer, &received, client, authority);
     put_field(&writer, SPAN("Via"), request->minor > 0 ? SPAN("1.1 baton") : SPAN("1.0 baton"));
     put_request_connection(&writer, request, &received, client);

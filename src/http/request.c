@@ -20,6 +20,21 @@ size_t request_field_count(const struct request *request, const char *name)
     return fields_count(request->fields, request->field_count, name);
 }
 
+bool request_is_traced(const struct request *request)
+{
+    return request->method == METHOD_OPTIONS || request->method == METHOD_TRACE;
+}
+
+bool request_ends_here(const struct request *request)
+{
+    uint64_t left;
+
+    return request_is_traced(request) &&
+           span_to_u64(fields_find_kind(request->fields, request->field_count, FIELD_MAX_FORWARDS),
+               &left) == 0 &&
+           left == 0;
+}
+
 bool request_list_next(const struct request *request, struct list_walk *walk, struct span *ret)
 {
     return fields_list_next(request->fields, request->field_count, walk, ret);

@@ -59,6 +59,11 @@ struct span request_field(const struct request *request, const char *name);
 /* How many fields of that name there are. */
 size_t request_field_count(const struct request *request, const char *name);
 
+/* OPTIONS and TRACE, whose way Max-Forwards cuts short (RFC 9110 §7.6.2), and whether it does here.
+ */
+bool request_is_traced(const struct request *request);
+bool request_ends_here(const struct request *request);
+
 /* As fields_list_next(). */
 bool request_list_next(const struct request *request, struct list_walk *walk, struct span *ret);
 

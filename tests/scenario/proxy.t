@@ -183,6 +183,10 @@ subtest 'the head that a backend gets' => sub {
     is_deeply [$request->method, $request->field('Content-Length')], ['POST', 0], 'POST, and that it has no body';
     ($request) = through(request(OPTIONS => 'http://shop.example'));
     is $request->target, '/', 'an empty path of absolute form' or diag $request->head;
+    ($request) = through(request(TRACE => '/m', 'Max-Forwards: 2'));
+    is $request->field('Max-Forwards'), 1, 'Max-Forwards: one less';
+    is $server->connect->send(request($_->[0] => '/m', 'Max-Forwards: 0'))->read_answer->status, $_->[1],
+        "Max-Forwards: $_->[0] goes no further" for [OPTIONS => 204], [TRACE => 405];
 };
 
 subtest 'Host' => sub {

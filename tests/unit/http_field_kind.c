@@ -51,7 +51,7 @@ static const struct {
     {"if-range", FIELD_END_TO_END},
     {"if-unmodified-since", FIELD_END_TO_END},
     {"location", FIELD_END_TO_END},
-    {"max-forwards", FIELD_END_TO_END},
+    {"max-forwards", FIELD_MAX_FORWARDS},
     {"origin", FIELD_END_TO_END},
     {"pragma", FIELD_END_TO_END},
     {"range", FIELD_END_TO_END},
@@ -67,6 +67,7 @@ static const struct {
     {"x-forwarded-port", FIELD_OF_CLIENT},
     {"x-forwarded-a", FIELD_OF_CLIENT},
     {"x-forwarded-a-name-longer-than-any-other", FIELD_OF_CLIENT},
+    {"x-forwarded-client_cert", FIELD_DISGUISED},
 };
 
 static enum field_kind kind_of(const char *name)

@@ -108,6 +108,32 @@ static void test_request_lines(void **state)
         check_request(rows[i].head, &(struct client){0}, rows[i].expected);
 }
 
+/* RFC 9110 §7.6.2 */
+static void test_max_forwards(void **state)
+{
+    static const struct {
+        const char *method, *field, *expected;
+    } rows[] = {
+        {"OPTIONS", "Max-Forwards: 10", "Max-Forwards: 9"},
+        {"TRACE", "max-forwards:1", "Max-Forwards: 0"},
+        {"TRACE", "Max-Forwards: 18446744073709551615", "Max-Forwards: 18446744073709551614"},
+        {"TRACE", "Max-Forwards: 18446744073709551616", "Max-Forwards: 18446744073709551616"},
+        {"TRACE", "Max-Forwards: -1", "Max-Forwards: -1"},
+        {"GET", "Max-Forwards: 10", "Max-Forwards: 10"},
+        {"GET", "Max-Forwards: 0", "Max-Forwards: 0"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char head[256], expected[256];
+        (void)snprintf(head, sizeof head, "%s / HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", rows[i].method,
+            rows[i].field);
+        (void)snprintf(expected, sizeof expected, "%s / HTTP/1.1\r\nHost: a\r\n%s\r\n%s",
+            rows[i].method, rows[i].expected, END);
+        check_request(head, &(struct client){0}, expected);
+    }
+}
+
 static void test_connect_is_refused(void **state)
 {
     CLEANUP_BUFFER struct buffer out = {0};
@@ -485,6 +511,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_lines),
+        cmocka_unit_test(test_max_forwards),
         cmocka_unit_test(test_connect_is_refused),
         cmocka_unit_test(test_upgrades),
         cmocka_unit_test(test_framing),

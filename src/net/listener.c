@@ -5,8 +5,18 @@
 /* Enough to empty a burst, few enough that established connections are not kept waiting. */
 #define ACCEPTS_PER_EVENT 64
 #define RETRY_SECONDS 1.0
+/* What is left to others, and how many it takes at once when they do not. */
+#define YIELD_SECONDS 0.002
+#define ACCEPTS_INSISTED 8
 
 enum accept_result { ACCEPT_TOOK, ACCEPT_EMPTY, ACCEPT_STOP };
+
+static void rest(struct listener *listener, double seconds)
+{
+    ev_io_stop(listener->loop, &listener->io);
+    ev_timer_set(&listener->retry, seconds, 0);
+    ev_timer_start(listener->loop, &listener->retry);
+}
 
 static enum accept_result accept_one(struct listener *listener)
 {
@@ -35,9 +45,7 @@ static enum accept_result accept_one(struct listener *listener)
     case ENETUNREACH:
         return ACCEPT_TOOK;
     }
-    ev_io_stop(listener->loop, &listener->io);
-    ev_timer_set(&listener->retry, RETRY_SECONDS, 0);
-    ev_timer_start(listener->loop, &listener->retry);
+    rest(listener, RETRY_SECONDS);
     listener->calls->exhausted(listener, error);
     return ACCEPT_STOP;
 }
@@ -45,12 +53,19 @@ static enum accept_result accept_one(struct listener *listener)
 static void on_readable(struct ev_loop *loop, ev_io *io, int events)
 {
     struct listener *listener = io->data;
+    int insisted = listener->insists ? ACCEPTS_INSISTED : 0;
 
     (void)loop;
     (void)events;
-    for (int i = 0; i < ACCEPTS_PER_EVENT; i++)
+    listener->insists = false;
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        if (i >= insisted && listener->calls->yields(listener)) {
+            rest(listener, YIELD_SECONDS);
+            return;
+        }
         if (accept_one(listener) != ACCEPT_TOOK)
             return;
+    }
 }
 
 static void on_retry(struct ev_loop *loop, ev_timer *retry, int events)
@@ -58,6 +73,7 @@ static void on_retry(struct ev_loop *loop, ev_timer *retry, int events)
     struct listener *listener = retry->data;
 
     (void)events;
+    listener->insists = listener->calls->yields(listener);
     ev_io_start(loop, &listener->io);
 }
 
@@ -67,6 +83,7 @@ void listener_init(struct listener *listener, struct ev_loop *loop, int fd,
     listener->loop = loop;
     listener->calls = calls;
     listener->owner = owner;
+    listener->insists = false;
     ev_io_init(&listener->io, on_readable, fd, EV_READ);
     listener->io.data = listener;
     ev_timer_init(&listener->retry, on_retry, 0, 0);

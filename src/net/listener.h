@@ -12,7 +12,10 @@
 struct listener {
     struct ev_loop *loop;
     ev_io io;
-    ev_timer retry; /* after EMFILE and its kind: another process may free what we lack */
+    /* After EMFILE and its kind: another process may free what we lack. Or what is left to others.
+     */
+    ev_timer retry;
+    bool insists; /* it was left to others, who do not take it */
     void *owner;
     const struct listener_calls *calls;
 };
@@ -26,6 +29,11 @@ struct listener_calls {
     /* accept4(2) failed with @error (EMFILE, ENFILE, ENOBUFS, ENOMEM): a pause of a second began.
      */
     void (*exhausted)(struct listener *listener, int error);
+    /*
+     * Whether another process should take the next one. All wake when a connection comes, and one
+     * that is quick would take them all. What nobody takes for two milliseconds is taken here.
+     */
+    bool (*yields)(struct listener *listener);
 };
 
 /* The fd stays the caller's, is nonblocking, and must outlive the listener. Starts paused. */

@@ -173,6 +173,7 @@ static _Noreturn void be_worker(
         .counters = &generation->shared->board->slots[slot].counters,
         .board = generation->shared->board,
         .slot = slot,
+        .count = generation->wanted,
         .config = generation->config,
         .activation = generation->shared->activation,
         .inbox = generation->shared->inbox,

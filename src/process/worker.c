@@ -37,8 +37,10 @@
 /* How many requests without an answer of a backend are logged in a second. */
 #define FAILURES_LOGGED 10
 
-/* How many connections more than another worker's are too many to take further ones before it. */
-#define AHEAD 8
+/* How many connections more than another worker's are too many to take further ones before it: of
+ * moved ones, which come in messages, and of those that are accepted. */
+#define AHEAD_MOVED 8
+#define AHEAD_ACCEPTED 2
 
 /* Listener numbers of connections whose listener is gone. */
 enum { DOOR_GONE = ACTIVATION_SOCKETS_MAX, DOOR_GONE_ADMIN };
@@ -117,7 +119,32 @@ static void on_exhausted(struct listener *listener, int error)
         strerror(error));
 }
 
-static const struct listener_calls listener_calls = {on_accepted, on_exhausted};
+/* Whether another one of the generation has fewer connections, by more than @margin. */
+static bool is_ahead(const struct worker *worker, size_t margin)
+{
+    const struct worker_setup *setup = worker->setup;
+    unsigned left = setup->count > 1 ? setup->count : 0; /* their slots are mostly the first */
+
+    for (unsigned i = 1; i < BOARD_SLOTS && left > 0; i++) {
+        const struct board_slot *slot = &setup->board->slots[i];
+        if (slot->state != BOARD_CURRENT || slot->generation != setup->generation)
+            continue;
+        if (counters_open(&slot->counters) + margin < worker->server.connection_count)
+            return true;
+        left--;
+    }
+    return false;
+}
+
+/* Of many connections a few more or less are no matter. */
+static bool on_yields(struct listener *listener)
+{
+    const struct worker *worker = listener->owner;
+
+    return is_ahead(worker, AHEAD_ACCEPTED + worker->server.connection_count / 16);
+}
+
+static const struct listener_calls listener_calls = {on_accepted, on_exhausted, on_yields};
 
 static struct handler *on_route(void *owner, unsigned listener, const struct request *request)
 {
@@ -211,16 +238,7 @@ static void tell_serving(void *owner)
 
 static bool on_is_ahead(void *owner)
 {
-    struct worker *worker = owner;
-    const struct worker_setup *setup = worker->setup;
-
-    for (unsigned i = 1; i < BOARD_SLOTS; i++) {
-        const struct board_slot *slot = &setup->board->slots[i];
-        if (slot->state == BOARD_CURRENT && slot->generation == setup->generation &&
-            counters_open(&slot->counters) + AHEAD < worker->server.connection_count)
-            return true;
-    }
-    return false;
+    return is_ahead(owner, AHEAD_MOVED);
 }
 
 static const struct mover_calls mover_calls = {

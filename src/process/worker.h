@@ -11,7 +11,8 @@
  */
 struct worker_setup {
     unsigned generation, number;
-    int channel; /* to the supervisor */
+    unsigned count; /* of workers of the generation */
+    int channel;    /* to the supervisor */
     struct counters *counters;
     const struct board *board;
     unsigned slot; /* on the board */

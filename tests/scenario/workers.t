@@ -45,6 +45,28 @@ sub begin_download($server)
     return $client;
 }
 
+# By worker, lowest number first.
+sub counts($status)
+{
+    return map { $_->{connections} } sort { $a->{worker} <=> $b->{worker} } @{$status->{workers}};
+}
+
+subtest 'they share what comes' => sub {
+    my $server = start(config => configuration('Workers=2'));
+    my ($pid)  = map { $_->{pid} } grep { $_->{worker} == 1 } @{$server->status->{workers}};
+    kill STOP => $pid;
+    my @clients = map { $server->connect } 1 .. 40;
+    $_->send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") for @clients;
+    $server->wait_status('all accepted by the other one', sub ($now) { (counts($now))[1] == 40 });
+    is scalar(grep { $_->read_answer->body eq 'hello' } @clients), 40, 'who hangs is not waited for';
+    kill CONT => $pid;
+    push @clients, idle_connections($server, 40);
+    my @counts = counts($server->status);
+    is $counts[0] + $counts[1], 80, 'all are there';
+    cmp_ok $counts[0], '>=', 30, 'who has fewer gets the next ones: 40 more, and they have ' . join ' and ', @counts;
+    is $server->stop, 0, 'exit code';
+};
+
 subtest 'one is killed' => sub {
     my $server  = start(config => configuration('Workers=3'));
     my @clients = idle_connections($server, 60);

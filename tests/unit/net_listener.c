@@ -40,6 +40,7 @@ static struct {
     struct address peers[MANY];
     size_t count;
     size_t wanted; /* the listener is paused when there are so many */
+    size_t share;  /* with so many it leaves the next ones to others */
     int errors[4];
     size_t error_count;
 } seen;
@@ -64,12 +65,19 @@ static void on_exhausted(struct listener *which, int error)
     seen.errors[seen.error_count++] = error;
 }
 
-static const struct listener_calls calls = {on_accepted, on_exhausted};
+static bool on_yields(struct listener *which)
+{
+    assert_ptr_equal(which, &listener);
+    return seen.count >= seen.share;
+}
+
+static const struct listener_calls calls = {on_accepted, on_exhausted, on_yields};
 
 static int set_up(void **state)
 {
     (void)state;
     memset(&seen, 0, sizeof seen);
+    seen.share = MANY;
     failures = NULL;
     loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     listening = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -147,6 +155,31 @@ static void test_pause(void **state)
     run_until(2);
     (void)first;
     (void)second;
+}
+
+/* What nobody else takes is taken all the same, a moment later. */
+static void test_yields(void **state)
+{
+    int clients[5];
+
+    (void)state;
+    seen.share = 3;
+    for (size_t i = 0; i < 5; i++)
+        clients[i] = join();
+    listener_resume(&listener);
+    run_once();
+    run_once();
+    assert_int_equal(seen.count, 3);
+    seen.share = 4;
+    run_until(4);
+    run_once();
+    assert_int_equal(seen.count, 4);
+    run_until(5);
+    CLEANUP_FD int last = join();
+    run_until(6);
+    (void)last;
+    for (size_t i = 0; i < 5; i++)
+        fd_close(clients[i]);
 }
 
 /* All that have come, in as many turns as it takes; then it stops where it is told to. */
@@ -282,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_accepts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pause, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_yields, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_burst, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_errors_of_one_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_exhausted, set_up, tear_down),

@@ -111,8 +111,9 @@ subtest 'a larger file stays open' => sub {
         write_file("$site/large.new", 'y' x 100_000);
         rename "$site/large.new", "$site/large.bin" or die $!;
     });
-    ask_until('open', 10, sub { $client->get('/large.bin')->body eq 'y' x 100_000 && $open->() });
-    is $open->(), 1, 'once';
+    my $seen;
+    ask_until('open', 10, sub { $client->get('/large.bin')->body eq 'y' x 100_000 && ($seen = $open->()) });
+    is $seen, 1, 'once';
     unlink "$site/large.bin" or die $!;
     ask_until('closed', 10, sub { !$open->() });
     is $client->get('/large.bin')->status, 404, 'it is gone';

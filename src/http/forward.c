@@ -57,10 +57,12 @@ static void put_field(struct writer *writer, struct span name, struct span value
     if (!at)
         return;
     at = mempcpy(at, name.at, name.length);
-    at = mempcpy(at, ": ", 2);
+    *at++ = ':';
+    *at++ = ' ';
     if (value.length > 0)
         at = mempcpy(at, value.at, value.length);
-    memcpy(at, "\r\n", 2);
+    *at++ = '\r';
+    *at = '\n';
 }
 
 /* In one piece where it stands in its head as it would be written: that is behind its colon. */

@@ -334,7 +334,7 @@ uninstall:
 ##   make clean            remove what was built
 .PHONY: clean
 clean:
-	rm -rf $(BUILD) $(addprefix $(BUILD)-,asan fuzz gcc clang)
+	rm -rf $(BUILD) $(addprefix $(BUILD)-,asan fuzz gcc clang lto)
 
 .PHONY: help
 help:

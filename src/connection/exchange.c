@@ -420,6 +420,8 @@ static void on_client_writable(struct exchange *exchange)
     server_of(exchange)->counters->values[COUNTER_BYTES_SENT] += sent;
     if (exchange->download.state != DOWNLOAD_HEAD) /* else of former answers, or interim ones */
         connection->sent += sent;
+    else if (sent > 0)
+        connection->sending = false; /* there is progress, and connection_bytes_taken() is blind */
     if (r < 0)
         forwarding_abandon(connection);
     else if (r == FLOW_DONE && exchange->download.state == DOWNLOAD_DONE)

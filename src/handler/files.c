@@ -100,6 +100,20 @@ static void use_cached(struct representation *ret, const struct cached *cached)
 }
 
 /*
+ * Whether it can answer in the second of its lookup. The bytes of an open file are not held: they
+ * must still be those that its fields are of.
+ */
+static bool is_good(const struct cached *cached, time_t now)
+{
+    struct stat stat;
+
+    if (cached->checked != now)
+        return false;
+    return cached->content.at ||
+           (cached->fd >= 0 && fstat(cached->fd, &stat) == 0 && cached_is_same(cached, &stat));
+}
+
+/*
  * As open_file(), but a file that is in memory or open is not opened, where its name was looked up
  * in this second already.
  */
@@ -109,7 +123,7 @@ static unsigned look_up(const struct exchange *exchange, const struct name *name
     struct cache_key key = key_of(exchange, name, coding);
     struct cached *cached = cache_find(exchange->files->cache, &key);
 
-    if (cached && (cached->content.at || cached->fd >= 0) && cached->checked == exchange->now) {
+    if (cached && is_good(cached, exchange->now)) {
         use_cached(ret, cached);
         return 200;
     }

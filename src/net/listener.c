@@ -50,16 +50,19 @@ static enum accept_result accept_one(struct listener *listener)
     return ACCEPT_STOP;
 }
 
+static bool yields(struct listener *listener)
+{
+    return listener->calls->yields && listener->calls->yields(listener);
+}
+
 static void on_readable(struct ev_loop *loop, ev_io *io, int events)
 {
     struct listener *listener = io->data;
-    int insisted = listener->insists ? ACCEPTS_INSISTED : 0;
 
     (void)loop;
     (void)events;
-    listener->insists = false;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        if (i >= insisted && listener->calls->yields(listener)) {
+        if (yields(listener)) {
             rest(listener, YIELD_SECONDS);
             return;
         }
@@ -68,13 +71,16 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int events)
     }
 }
 
+/* What was left to others may still be there: nobody is waited for twice. */
 static void on_retry(struct ev_loop *loop, ev_timer *retry, int events)
 {
     struct listener *listener = retry->data;
 
     (void)events;
-    listener->insists = listener->calls->yields(listener);
     ev_io_start(loop, &listener->io);
+    for (int i = 0; i < ACCEPTS_INSISTED && yields(listener); i++)
+        if (accept_one(listener) != ACCEPT_TOOK)
+            return;
 }
 
 void listener_init(struct listener *listener, struct ev_loop *loop, int fd,
@@ -83,7 +89,6 @@ void listener_init(struct listener *listener, struct ev_loop *loop, int fd,
     listener->loop = loop;
     listener->calls = calls;
     listener->owner = owner;
-    listener->insists = false;
     ev_io_init(&listener->io, on_readable, fd, EV_READ);
     listener->io.data = listener;
     ev_timer_init(&listener->retry, on_retry, 0, 0);

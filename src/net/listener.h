@@ -15,7 +15,6 @@ struct listener {
     /* After EMFILE and its kind: another process may free what we lack. Or what is left to others.
      */
     ev_timer retry;
-    bool insists; /* it was left to others, who do not take it */
     void *owner;
     const struct listener_calls *calls;
 };
@@ -32,6 +31,7 @@ struct listener_calls {
     /*
      * Whether another process should take the next one. All wake when a connection comes, and one
      * that is quick would take them all. What nobody takes for two milliseconds is taken here.
+     * NULL: never.
      */
     bool (*yields)(struct listener *listener);
 };

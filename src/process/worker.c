@@ -592,7 +592,10 @@ static void run(struct worker *worker)
 static size_t fd_limit(const struct worker_setup *setup)
 {
     struct rlimit limit;
-    size_t spare = SPARE_FDS + setup->activation->count + setup->config->route_count;
+    size_t spare = SPARE_FDS + setup->activation->count;
+
+    for (size_t i = 0; i < setup->config->route_count; i++)
+        spare += setup->config->routes[i].root != NULL;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= spare)
         return 1;

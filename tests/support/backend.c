@@ -80,7 +80,7 @@ static int open_socket(const char *text, struct reason *reason)
 
 int main(int argc, char **argv)
 {
-    static const struct listener_calls calls = {on_accepted, on_exhausted};
+    static const struct listener_calls calls = {.accepted = on_accepted, .exhausted = on_exhausted};
     static struct listener listeners[ADDRESSES_MAX];
     struct ev_loop *loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     struct reason reason = {"see tests/support/backend.c"};

@@ -598,7 +598,7 @@ static void test_held_fields(void **state)
 /* A larger file stays open within the second in which its path led to it. */
 static void test_held_open(void **state)
 {
-    static char content[CACHE_FILE_MAX + 2];
+    static char content[CACHE_FILE_MAX + 3];
 
     (void)state;
     let_settle();
@@ -615,6 +615,14 @@ static void test_held_open(void **state)
         assert_string_equal(exchange_body(), "xx");
         now++;
     }
+    now--;
+    make_file("www/large.txt", content + 1); /* in place: head and body are of the same content */
+    ask("GET /large.txt", "");
+    assert_int_equal(answer_length(&answer), sizeof content - 2);
+    make_file("www/large.txt", content);
+    ask("GET /large.txt", "");
+    assert_int_equal(answer_length(&answer), sizeof content - 1);
+    assert_int_equal(unlink(below("www/large.txt")), 0);
 }
 
 static void test_held_beneath_what_changes(void **state)

@@ -170,7 +170,7 @@ static int add_section(
         return -ENOMEM;
     draft->current = draft->section_count;
     sections[draft->section_count++] = section;
-    r = info->named ? enter_name(draft, draft->current) : 0;
+    r = enter_name(draft, draft->current);
     return r < 0 ? r : set_defaults(draft, &sections[draft->current]);
 }
 
@@ -223,16 +223,12 @@ static int unknown_section(struct draft *draft, struct place place, struct span 
     return draft_problem(draft, place, "unknown section [%s]", wrong);
 }
 
-static int open_named(
+static int open_section(
     struct draft *draft, struct place place, enum config_section_type type, struct span name)
 {
     struct named wanted = {.type = type, .name = name};
     struct named *const *found = tfind(&wanted, &draft->names, compare_names);
 
-    if (type == CONFIG_SERVER) {
-        draft->current = 0;
-        return 0;
-    }
     if (!found)
         return add_section(draft, place, type, name);
     draft->current = (*found)->section;
@@ -278,7 +274,7 @@ int draft_open(struct draft *draft, struct place place, struct span header)
         return draft_problem(draft, place,
             "the name of a section is printable ASCII without ':', %d characters at most",
             NAME_LENGTH_MAX);
-    return open_named(draft, place, type, name);
+    return open_section(draft, place, type, name);
 }
 
 static int unknown_key(

@@ -30,7 +30,7 @@ struct draft {
     struct config *config;
     struct draft_section *sections; /* [Server] is the first, whether it was opened or not */
     size_t section_count;
-    void *names;                       /* of the sections that have one: tsearch(3) */
+    void *names;                       /* of the sections: tsearch(3) */
     size_t current;                    /* the open section, or one of the two below */
     bool opened[CONFIG_SECTION_TYPES]; /* even if its name was refused */
     struct buffer *problems;

@@ -32,7 +32,6 @@ struct router {
     size_t route_count;
     struct entry *entries; /* sorted by host, then path, both by bytes */
     size_t entry_count;
-    bool has_hosts;      /* of some entry */
     struct cache *cache; /* of all routes */
 };
 
@@ -122,7 +121,6 @@ static int add_route(struct router *router, const struct config_route *config,
     router->route_count++;
     for (size_t i = 0; i < config->host_count; i++)
         add_entry(router, route, config->hosts[i]);
-    router->has_hosts |= config->host_count > 0;
     if (config->host_count == 0)
         add_entry(router, route, "");
     return 0;
@@ -271,6 +269,12 @@ static void answer_no_path(
     answer_field(answer, "Allow", "%s", "GET, HEAD, OPTIONS");
 }
 
+/* The hosts of entries are sorted: the last one has one, or none has. */
+static bool has_hosts(const struct router *router)
+{
+    return router->entry_count > 0 && router->entries[router->entry_count - 1].host.length > 0;
+}
+
 struct handler *router_find(struct router *router, const struct request *request)
 {
     static struct handler bad_path = {.answer = answer_bad_path};
@@ -284,7 +288,7 @@ struct handler *router_find(struct router *router, const struct request *request
     int r = path_decode(request->path, path_text, sizeof path_text, &path.length);
     if (r < 0)
         return r == -EINVAL ? &bad_path : NULL;
-    if (router->has_hosts)
+    if (has_hosts(router))
         host = normalise_host(request->host, host_text);
     if (host.length > 0)
         handler = find_longest(router, host, path);

@@ -29,8 +29,6 @@ static bool is_ipv6(struct span literal)
 /* reg-name, of which an IPv4 address is one kind: RFC 3986 §3.2.2. */
 static bool is_name(struct span name)
 {
-    if (syntax_all(name, SYNTAX_REG_NAME)) /* nearly every one */
-        return true;
     for (size_t i = 0; i < name.length; i++) {
         if (name.at[i] == '%') {
             if (name.length - i < 3 || syntax_hexadecimal(name.at[i + 1]) < 0 ||

@@ -64,37 +64,23 @@ static bool begins_folded(const char *at, const char *wanted)
     return true;
 }
 
-/* The same, but only '-' is one. No other byte that a token may hold differs from one of @wanted in
- * 0x20 alone, but for a capital. */
-static bool begins(const char *at, const char *wanted)
-{
-    for (; *wanted; at++, wanted++)
-        if ((*at | 0x20) != *wanted)
-            return false;
-    return true;
-}
-
-static enum field_kind find(struct span name, bool (*is_start)(const char *at, const char *wanted))
+static enum field_kind folded_kind(struct span name)
 {
     static const char of_client[] = "x-forwarded-";
     const struct known *row =
         name.length < sizeof known / sizeof *known ? known[name.length] : NULL;
 
     for (; row && row->name; row++)
-        if (is_start(name.at, row->name))
+        if (begins_folded(name.at, row->name))
             return row->kind;
-    if (name.length >= sizeof of_client && is_start(name.at, of_client))
+    if (name.length >= sizeof of_client && begins_folded(name.at, of_client))
         return FIELD_OF_CLIENT;
     return FIELD_OTHER;
 }
 
 enum field_kind field_kind_of(struct span name)
 {
-    enum field_kind kind = find(name, begins);
-    bool whole =
-        kind != FIELD_OTHER && kind != FIELD_OF_CLIENT; /* of that, perhaps the beginning */
+    enum field_kind kind = folded_kind(name);
 
-    if (whole || syntax_all(name, SYNTAX_WORD))
-        return kind;
-    return find(name, begins_folded) != FIELD_OTHER ? FIELD_DISGUISED : FIELD_OTHER;
+    return kind != FIELD_OTHER && !syntax_all(name, SYNTAX_WORD) ? FIELD_DISGUISED : kind;
 }

@@ -88,10 +88,11 @@ static void put_number(struct writer *writer, uint64_t number)
     put(writer, (struct span){digits + at, sizeof digits - at});
 }
 
-static void put_length(struct writer *writer, uint64_t length)
+static void put_number_field(struct writer *writer, struct span name, uint64_t number)
 {
-    put(writer, SPAN("Content-Length: "));
-    put_number(writer, length);
+    put(writer, name);
+    put(writer, SPAN(": "));
+    put_number(writer, number);
     put(writer, SPAN("\r\n"));
 }
 
@@ -255,19 +256,18 @@ static void put_request_line(struct writer *writer, const struct request *reques
     put(writer, SPAN(" HTTP/1.1\r\n"));
 }
 
-/* RFC 9110 §7.6.2. Where it is 0 the request ends here: the router knows. */
-static void put_max_forwards(
+/* RFC 9110 §7.6.2: Max-Forwards is one less. Where it is 0 the request ends here: the router knows.
+ */
+static void put_request_field(
     struct writer *writer, const struct request *request, const struct field *field)
 {
     uint64_t left;
 
-    if (!request_is_traced(request) || span_to_u64(field->value, &left) < 0 || left == 0) {
+    if (field->kind == FIELD_MAX_FORWARDS && request_is_traced(request) &&
+        span_to_u64(field->value, &left) == 0 && left > 0)
+        put_number_field(writer, SPAN("Max-Forwards"), left - 1);
+    else
         put_received(writer, field);
-        return;
-    }
-    put(writer, SPAN("Max-Forwards: "));
-    put_number(writer, left - 1);
-    put(writer, SPAN("\r\n"));
 }
 
 static bool goes_to_backend(
@@ -376,7 +376,7 @@ static void put_request_connection(struct writer *writer, const struct request *
     if (request->framing == FRAMING_CHUNKED)
         put_field(writer, SPAN("Transfer-Encoding"), SPAN("chunked"));
     if (request->framing == FRAMING_LENGTH)
-        put_length(writer, request->content_length);
+        put_number_field(writer, SPAN("Content-Length"), request->content_length);
     if (request->expect_continue)
         put_field(writer, SPAN("Expect"), SPAN("100-continue"));
     if (upgrade)
@@ -404,14 +404,9 @@ int forward_request(
     classify(&received, request->fields, request->field_count);
     put_request_line(&writer, request);
     put_field(&writer, SPAN("Host"), client->host_set.length > 0 ? client->host_set : authority);
-    for (size_t i = 0; i < received.count; i++) {
-        if (!goes_to_backend(received.kinds[i], request, client))
-            continue;
-        if (received.kinds[i] == FIELD_MAX_FORWARDS)
-            put_max_forwards(&writer, request, &request->fields[i]);
-        else
-            put_received(&writer, &request->fields[i]);
-    }
+    for (size_t i = 0; i < received.count; i++)
+        if (goes_to_backend(received.kinds[i], request, client))
+            put_request_field(&writer, request, &request->fields[i]);
     put_client(&writer, &received, client, authority);
     put_field(&writer, SPAN("Via"), request->minor > 0 ? SPAN("1.1 baton") : SPAN("1.0 baton"));
     put_request_connection(&writer, request, &received, client);
@@ -454,7 +449,7 @@ static void put_response_framing(
     if (body == FORWARD_CHUNKED)
         put_field(writer, SPAN("Transfer-Encoding"), SPAN("chunked"));
     else if (body == FORWARD_LENGTH || (body == FORWARD_NO_BODY && says_length))
-        put_length(writer, response->content_length);
+        put_number_field(writer, SPAN("Content-Length"), response->content_length);
 }
 
 static void put_response_connection(

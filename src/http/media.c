@@ -86,18 +86,6 @@ static int add_entry(struct media_types *types, struct entry entry)
     return 0;
 }
 
-/* Cuts the next word off the line; its length is 0 at the end. */
-static struct span next_word(struct span *line)
-{
-    struct span rest = span_trim(*line);
-    size_t length = 0;
-
-    while (length < rest.length && rest.at[length] != ' ' && rest.at[length] != '\t')
-        length++;
-    *line = (struct span){rest.at + length, rest.length - length};
-    return (struct span){rest.at, length};
-}
-
 static bool is_type(struct span type)
 {
     struct span subtype = type, top = span_cut(&subtype, '/');
@@ -125,15 +113,15 @@ static int add_type(struct media_types *types, struct span type, size_t *ret_off
 
 static int add_line(struct media_types *types, struct span line)
 {
-    struct span type = next_word(&line), word;
+    struct span type, word;
     struct entry entry;
     int r;
 
-    line = span_trim(line);
-    if (line.length == 0 || !is_type(type) || type.length > 255)
+    if (!span_cut_word(&line, &type) || !is_type(type) || type.length > 255 ||
+        span_trim(line).length == 0)
         return 0; /* most of the system's types have no extension */
     r = add_type(types, type, &entry.type);
-    while (r == 0 && (word = next_word(&line)).length > 0) {
+    while (r == 0 && span_cut_word(&line, &word)) {
         if (!syntax_all(word, SYNTAX_TOKEN))
             continue;
         entry.extension = types->strings.length;

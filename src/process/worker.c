@@ -596,7 +596,6 @@ static size_t fd_limit(const struct worker_setup *setup)
 
     for (size_t i = 0; i < setup->config->route_count; i++)
         spare += setup->config->routes[i].root != NULL;
-
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= spare)
         return 1;
     return limit.rlim_cur - spare;
